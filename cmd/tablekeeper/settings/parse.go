@@ -16,12 +16,18 @@ import (
 // Parse reads the text of a configuration file. path is for messages. ${VAR} in a value is replaced after parsing, so
 // that no variable can change the structure of the file; an unset variable and an unknown key are errors that name
 // the line. Every error is an *Invalid.
-func Parse(path string, data []byte, getenv func(string) (string, bool)) (Config, error) {
+func Parse(path string, data []byte, getenv func(string) (string, bool)) (cfg Config, err error) {
+	defer func() {
+		// The YAML library panics on some malformed documents (found by FuzzParse).
+		if p := recover(); p != nil {
+			cfg, err = Config{}, invalid("compare it with what `tablekeeper init` writes", "%s: malformed YAML", path)
+		}
+	}()
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return Config{}, syntaxError(path, err)
 	}
-	cfg := Config{Origins: map[string]string{}}
+	cfg = Config{Origins: map[string]string{}}
 	for _, doc := range file.Docs {
 		if doc.Body == nil || doc.Body.Type() == ast.NullType || doc.Body.Type() == ast.CommentType {
 			continue
