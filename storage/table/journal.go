@@ -1,0 +1,190 @@
+package table
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// This file decides whether the -journal or -wal beside a database belongs to it.
+//
+// SQLite cannot tell. It rolls back whatever hot journal it finds: it cuts the file to the journal's page count and
+// copies the journal's pages over it. It replays whatever WAL it finds, even beside a file that is not in WAL mode. A
+// journal left over from an older copy of the file, or from another file of the same name, destroys the table that way.
+//
+// What gives a stranger away is the change counter in page 1, which each transaction that touches page 1 raises:
+//
+//   - A rollback journal holds page 1 as it was before the transaction. So the file's counter is the journal's (page 1 not
+//     yet written) or one more (written).
+//   - A WAL holds page 1 as it was after one of its transactions, and the file gets its page 1 only from there. So the
+//     counter of the newest page 1 in a WAL is never behind the file's.
+//
+// A journal of another table whose counter happens to fit is not seen: nothing in the file could tell.
+
+// errForeign is one reason, without a path.
+func foreign(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrForeignJournal, fmt.Sprintf(format, args...))
+}
+
+// refuseForeignJournal returns ErrForeignJournal if SQLite, by opening the file at path, would apply a journal or a WAL that
+// does not belong to it. It reads only. Live writers may change every one of the files meanwhile: the main file is read
+// before and after, and a suspicion counts only if it stood still.
+func refuseForeignJournal(ctx context.Context, path string) error {
+	const tries = 5
+	var suspicion error
+	for range tries {
+		before, _, err := readHeader(path)
+		if err != nil {
+			return err
+		}
+		suspicion = suspect(ctx, path, before)
+		if !errors.Is(suspicion, ErrForeignJournal) {
+			return suspicion
+		}
+		if after, _, err := readHeader(path); err == nil && after == before && errors.Is(suspect(ctx, path, before), ErrForeignJournal) {
+			break
+		}
+	}
+	return fmt.Errorf("%w; if it is a leftover, move it away and open the table again", suspicion)
+}
+
+func suspect(ctx context.Context, path string, h header) error {
+	if err := suspectRollback(path+"-journal", h); err != nil {
+		return err
+	}
+	_, err := readWAL(ctx, path, h)
+	return err
+}
+
+var journalMagic = []byte{0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7}
+
+// rollbackHeader is the header of a rollback journal (https://sqlite.org/fileformat2.html#the_rollback_journal).
+type rollbackHeader struct {
+	records    uint32 // 0xffffffff: as many as fit
+	nonce      uint32
+	pages      uint32 // size of the database before the transaction
+	sectorSize uint32
+	pageSize   uint32
+}
+
+func parseRollbackHeader(b []byte) (rollbackHeader, bool) {
+	if len(b) < 28 || !bytes.HasPrefix(b, journalMagic) {
+		return rollbackHeader{}, false
+	}
+	be := binary.BigEndian
+	return rollbackHeader{be.Uint32(b[8:]), be.Uint32(b[12:]), be.Uint32(b[16:]), be.Uint32(b[20:]), be.Uint32(b[24:])}, true
+}
+
+// openBeside opens a journal. A missing or empty one is nil.
+func openBeside(path string) (*os.File, int64, error) {
+	f, info, err := openFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, 0, nil
+	case errors.Is(err, ErrNotDatabase): // SQLite would follow, or block on, whatever this is
+		return nil, 0, foreign("%s is not a regular file", path)
+	case err != nil:
+		return nil, 0, err
+	case info.Size() == 0:
+		return nil, 0, f.Close()
+	}
+	return f, info.Size(), nil
+}
+
+// suspectRollback judges a rollback journal. One that SQLite would not apply (empty, zeroed, without a whole record) is no
+// concern.
+func suspectRollback(path string, h header) error {
+	f, size, err := openBeside(path)
+	if f == nil || err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	b := make([]byte, 28)
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	j, ok := parseRollbackHeader(b)
+	if !ok {
+		return nil // persistent journals are zeroed at their commit; SQLite rolls back only what has the magic
+	}
+	if !validPageSize(int64(j.pageSize)) || j.sectorSize < 32 || j.sectorSize > 1<<16 || j.sectorSize&(j.sectorSize-1) != 0 {
+		return nil // SQLite takes such a header for the end of the journal
+	}
+	return j.judge(f, path, size, h)
+}
+
+func (j rollbackHeader) judge(f io.ReaderAt, path string, size int64, h header) error {
+	record := int64(j.pageSize) + 8
+	fit := max(0, (size-int64(j.sectorSize))/record)
+	count := min(fit, int64(j.records))
+	if j.records == 0xffffffff {
+		count = fit
+	}
+	page1, first, err := j.findPage1(f, count)
+	if err != nil {
+		return err
+	}
+	switch {
+	case count > 0 && !first:
+		return foreign("the first page in %s does not match its checksum", path)
+	case page1 == nil && int64(j.pageSize) != h.pageSize:
+		return foreign("%s is for pages of %d bytes, the file has %d", path, j.pageSize, h.pageSize)
+	case page1 == nil && h.sizeValid() && j.pages != h.pages && j.records != 0:
+		return foreign("%s is for a file of %d pages, the file has %d", path, j.pages, h.pages)
+	case page1 == nil:
+		return nil
+	}
+	old, err := parseHeader(page1)
+	switch {
+	case err != nil || old.pageSize != int64(j.pageSize):
+		return foreign("page 1 in %s is not that of an SQLite database", path)
+	case h.changeCounter != old.changeCounter && h.changeCounter != old.changeCounter+1:
+		return foreign("%s is of transaction %d, the file is at %d", path, old.changeCounter+1, h.changeCounter)
+	case old.sizeValid() && old.pages != j.pages:
+		return foreign("%s contradicts itself: %d pages, and %d in its page 1", path, j.pages, old.pages)
+	}
+	return nil
+}
+
+// findPage1 looks for page 1 among count records, and reports whether the first record's checksum is right.
+func (j rollbackHeader) findPage1(f io.ReaderAt, count int64) (page1 []byte, first bool, err error) {
+	record := make([]byte, int64(j.pageSize)+8)
+	r := bufio.NewReaderSize(io.NewSectionReader(f, int64(j.sectorSize), count*int64(len(record))), 1<<18)
+	for i := range count {
+		if _, err := io.ReadFull(r, record); err != nil {
+			return nil, first, ignoreEOF(err)
+		}
+		page := record[4 : len(record)-4]
+		ok := rollbackSum(j.nonce, page) == binary.BigEndian.Uint32(record[len(record)-4:])
+		if !ok {
+			return nil, first, nil // SQLite stops here, too
+		}
+		first = first || i == 0
+		if binary.BigEndian.Uint32(record) == 1 {
+			return page, first, nil
+		}
+	}
+	return nil, first, nil
+}
+
+// rollbackSum is SQLite's checksum of a record: the nonce and every 200th byte, from the end.
+func rollbackSum(nonce uint32, page []byte) uint32 {
+	for i := len(page) - 200; i > 0; i -= 200 {
+		nonce += uint32(page[i])
+	}
+	return nonce
+}
+
+// ignoreEOF: a file that got shorter while it was read is in use, not damaged.
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	return err
+}
