@@ -83,7 +83,7 @@ func parseRollbackHeader(b []byte) (rollbackHeader, bool) {
 
 // openBeside opens a journal. A missing or empty one is nil.
 func openBeside(path string) (*os.File, int64, error) {
-	f, info, err := openFile(path)
+	f, info, err := openRegular(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, 0, nil
