@@ -1,0 +1,102 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+)
+
+// Accepts reports whether the main file may hold a page with this sum: the settled one, or that of a staged frame. A page whose
+// sum is not known is accepted, and so is one beyond the table's end.
+func (l *Ledger) Accepts(page, sum uint32) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if page == 0 || int64(page) > int64(len(l.im.sums)) {
+		return true
+	}
+	want := l.im.sums[page-1]
+	return want == 0 || want == sum || slices.Contains(l.versions[page], sum)
+}
+
+// Settled is the sum that the main file holds for the page once every checkpoint is done. known is false beyond the end and
+// where no sum is known.
+func (l *Ledger) Settled(page uint32) (sum uint32, known bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if page == 0 || int64(page) > int64(len(l.im.sums)) {
+		return 0, false
+	}
+	sum = l.im.sums[page-1]
+	return sum, sum != 0
+}
+
+// InFlight reports whether a newer version of the page is staged and not settled.
+func (l *Ledger) InFlight(page uint32) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.versions[page]) > 0
+}
+
+// Pages is the number of pages in the main file, as far as settled.
+func (l *Ledger) Pages() uint32 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return uint32(len(l.im.sums))
+}
+
+// PageSize is in bytes.
+func (l *Ledger) PageSize() uint32 { return l.im.pageSize }
+
+// Inode is that of the main file the sums belong to.
+func (l *Ledger) Inode() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.im.inode
+}
+
+// Position is the WAL generation that was staged last, and its last frame that was staged.
+func (l *Ledger) Position() (gen Generation, staged uint32) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.gen, l.staged
+}
+
+// Staged are the frames that are staged and not settled, in order; the last of them is Position's.
+func (l *Ledger) Staged() []Frame {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.Clone(l.pending)
+}
+
+// Clean is what was remembered at the last Fold, as long as nothing has been staged since.
+func (l *Ledger) Clean() Clean {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.im.clean
+}
+
+// LostTail reports that the end of the log could not be read: after a power cut it may be a record that was being written, but it
+// may also have rotted. What the ledger says of pages that changed last is then not to be trusted.
+func (l *Ledger) LostTail() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.lost
+}
+
+// Unproven counts the pages whose sums were read from the file rather than from what was written to it, and have not been
+// written since. Since is when they were read.
+func (l *Ledger) Unproven() (pages int, since time.Time) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.unproven.count, time.UnixMilli(l.im.since)
+}
+
+// Proven reports whether the page's sum is of what was written, not of what was once found in the file.
+func (l *Ledger) Proven(page uint32) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return !l.unproven.has(page)
+}
+
+// chainOf is where the chain of the log starts for a serialised image.
+func chainOf(b []byte) uint32 { return binary.LittleEndian.Uint32(b[headerSize-4:]) }
