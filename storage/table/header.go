@@ -84,9 +84,9 @@ func parseHeader(b []byte) (header, error) {
 
 func validPageSize(n int64) bool { return n >= 512 && n <= 65536 && n&(n-1) == 0 }
 
-// openRegular opens a regular file for reading. It never blocks, follows no symbolic link, and refuses whatever else has a name:
+// openFile opens a regular file for reading. It never blocks, follows no symbolic link, and refuses whatever else has a name:
 // ErrNotDatabase.
-func openRegular(path string) (*os.File, fs.FileInfo, error) {
+func openFile(path string) (*os.File, fs.FileInfo, error) {
 	before, err := os.Lstat(path)
 	if err != nil {
 		return nil, nil, err
@@ -124,7 +124,7 @@ func regular(path string, info fs.FileInfo) error {
 
 // readHeader reads the header of the file at path, without SQLite and without locks.
 func readHeader(path string) (header, fs.FileInfo, error) {
-	f, info, err := openRegular(path)
+	f, info, err := openFile(path)
 	if err != nil {
 		return header{}, nil, err
 	}

@@ -27,39 +27,39 @@ import (
 //
 // A journal of another table whose counter happens to fit is not seen: nothing in the file could tell.
 
-// errForeign is one reason, without a path.
 func foreign(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrForeignJournal, fmt.Sprintf(format, args...))
 }
 
-// refuseForeignJournal returns ErrForeignJournal if SQLite, by opening the file at path, would apply a journal or a WAL that
-// does not belong to it. It reads only. Live writers may change every one of the files meanwhile: the main file is read
-// before and after, and a suspicion counts only if it stood still.
-func refuseForeignJournal(ctx context.Context, path string) error {
+// besides reads what lies beside the file at path, and returns ErrForeignJournal if SQLite, by opening the file, would apply
+// a journal or a WAL that does not belong to it. It reads only. Live writers may change every one of the files meanwhile:
+// the header is read before the journals and again after, and a suspicion counts only if it stood still, twice.
+func besides(ctx context.Context, path string) (header, walState, error) {
 	const tries = 5
 	var suspicion error
 	for range tries {
-		before, _, err := readHeader(path)
-		if err != nil {
-			return err
+		h, w, err := lookBesides(ctx, path)
+		if !errors.Is(err, ErrForeignJournal) {
+			return h, w, err
 		}
-		suspicion = suspect(ctx, path, before)
-		if !errors.Is(suspicion, ErrForeignJournal) {
-			return suspicion
-		}
-		if after, _, err := readHeader(path); err == nil && after == before && errors.Is(suspect(ctx, path, before), ErrForeignJournal) {
+		suspicion = err
+		if again, _, err := lookBesides(ctx, path); errors.Is(err, ErrForeignJournal) && again == h {
 			break
 		}
 	}
-	return fmt.Errorf("%w; if it is a leftover, move it away and open the table again", suspicion)
+	return header{}, walState{}, fmt.Errorf("%w; if it is a leftover, move it away and open the table again", suspicion)
 }
 
-func suspect(ctx context.Context, path string, h header) error {
-	if err := suspectRollback(path+"-journal", h); err != nil {
-		return err
+func lookBesides(ctx context.Context, path string) (header, walState, error) {
+	h, _, err := readHeader(path)
+	if err != nil {
+		return h, walState{}, err
 	}
-	_, err := readWAL(ctx, path, h)
-	return err
+	if err := suspectRollback(ctx, path+"-journal", h); err != nil {
+		return h, walState{}, err
+	}
+	w, err := readWAL(ctx, path, h)
+	return h, w, err
 }
 
 var journalMagic = []byte{0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7}
@@ -83,7 +83,7 @@ func parseRollbackHeader(b []byte) (rollbackHeader, bool) {
 
 // openBeside opens a journal. A missing or empty one is nil.
 func openBeside(path string) (*os.File, int64, error) {
-	f, info, err := openRegular(path)
+	f, info, err := openFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, 0, nil
@@ -99,7 +99,7 @@ func openBeside(path string) (*os.File, int64, error) {
 
 // suspectRollback judges a rollback journal. One that SQLite would not apply (empty, zeroed, without a whole record) is no
 // concern.
-func suspectRollback(path string, h header) error {
+func suspectRollback(ctx context.Context, path string, h header) error {
 	f, size, err := openBeside(path)
 	if f == nil || err != nil {
 		return err
@@ -116,31 +116,27 @@ func suspectRollback(path string, h header) error {
 	if !validPageSize(int64(j.pageSize)) || j.sectorSize < 32 || j.sectorSize > 1<<16 || j.sectorSize&(j.sectorSize-1) != 0 {
 		return nil // SQLite takes such a header for the end of the journal
 	}
-	return j.judge(f, path, size, h)
+	return j.judge(ctx, f, path, size, h)
 }
 
-func (j rollbackHeader) judge(f io.ReaderAt, path string, size int64, h header) error {
-	record := int64(j.pageSize) + 8
-	fit := max(0, (size-int64(j.sectorSize))/record)
-	count := min(fit, int64(j.records))
-	if j.records == 0xffffffff {
-		count = fit
-	}
-	page1, first, err := j.findPage1(f, count)
+func (j rollbackHeader) judge(ctx context.Context, f io.ReaderAt, path string, size int64, h header) error {
+	found, err := j.search(ctx, f, size)
 	if err != nil {
 		return err
 	}
 	switch {
-	case count > 0 && !first:
+	case found.broken:
 		return foreign("the first page in %s does not match its checksum", path)
-	case page1 == nil && int64(j.pageSize) != h.pageSize:
+	case found.page1 == nil && found.records == 0:
+		return nil
+	case found.page1 == nil && int64(j.pageSize) != h.pageSize:
 		return foreign("%s is for pages of %d bytes, the file has %d", path, j.pageSize, h.pageSize)
-	case page1 == nil && h.sizeValid() && j.pages != h.pages && j.records != 0:
+	case found.page1 == nil && h.sizeValid() && j.pages != h.pages:
 		return foreign("%s is for a file of %d pages, the file has %d", path, j.pages, h.pages)
-	case page1 == nil:
+	case found.page1 == nil:
 		return nil
 	}
-	old, err := parseHeader(page1)
+	old, err := parseHeader(found.page1)
 	switch {
 	case err != nil || old.pageSize != int64(j.pageSize):
 		return foreign("page 1 in %s is not that of an SQLite database", path)
@@ -152,25 +148,62 @@ func (j rollbackHeader) judge(f io.ReaderAt, path string, size int64, h header) 
 	return nil
 }
 
-// findPage1 looks for page 1 among count records, and reports whether the first record's checksum is right.
-func (j rollbackHeader) findPage1(f io.ReaderAt, count int64) (page1 []byte, first bool, err error) {
-	record := make([]byte, int64(j.pageSize)+8)
-	r := bufio.NewReaderSize(io.NewSectionReader(f, int64(j.sectorSize), count*int64(len(record))), 1<<18)
+// rollbackFound is what a rollback journal holds.
+type rollbackFound struct {
+	page1   []byte // page 1 before the transaction; nil if it is not in the journal
+	records int64  // valid records read before page 1 was found
+	broken  bool   // the very first record is not valid
+}
+
+// search looks for page 1, segment by segment: a journal that was synced midway has several, each with a header on a
+// sector of its own. It stops where SQLite's roll-back would.
+func (j rollbackHeader) search(ctx context.Context, f io.ReaderAt, size int64) (rollbackFound, error) {
+	var found rollbackFound
+	sector, record := int64(j.sectorSize), make([]byte, int64(j.pageSize)+8)
+	for off := int64(0); off+sector <= size; {
+		head := make([]byte, 28)
+		if _, err := f.ReadAt(head, off); err != nil {
+			return found, ignoreEOF(err)
+		}
+		segment, ok := parseRollbackHeader(head)
+		if !ok {
+			return found, nil
+		}
+		count := (size - off - sector) / int64(len(record))
+		if segment.records != 0xffffffff {
+			count = min(count, int64(segment.records))
+		}
+		r := bufio.NewReaderSize(io.NewSectionReader(f, off+sector, count*int64(len(record))), 1<<18)
+		more, err := found.segment(ctx, r, segment, count, record)
+		if err != nil || !more {
+			return found, err
+		}
+		off += (sector + count*int64(len(record)) + sector - 1) / sector * sector
+	}
+	return found, nil
+}
+
+// segment reads the records of one segment, and reports whether the search goes on.
+func (found *rollbackFound) segment(ctx context.Context, r io.Reader, j rollbackHeader, count int64, record []byte) (bool, error) {
 	for i := range count {
+		if i%framesPerBreath == 0 && ctx.Err() != nil {
+			return false, ctx.Err()
+		}
 		if _, err := io.ReadFull(r, record); err != nil {
-			return nil, first, ignoreEOF(err)
+			return false, ignoreEOF(err)
 		}
 		page := record[4 : len(record)-4]
-		ok := rollbackSum(j.nonce, page) == binary.BigEndian.Uint32(record[len(record)-4:])
-		if !ok {
-			return nil, first, nil // SQLite stops here, too
+		if rollbackSum(j.nonce, page) != binary.BigEndian.Uint32(record[len(record)-4:]) {
+			found.broken = found.records == 0
+			return false, nil
 		}
-		first = first || i == 0
+		found.records++
 		if binary.BigEndian.Uint32(record) == 1 {
-			return page, first, nil
+			found.page1 = page
+			return false, nil
 		}
 	}
-	return nil, first, nil
+	return count > 0, nil
 }
 
 // rollbackSum is SQLite's checksum of a record: the nonce and every 200th byte, from the end.

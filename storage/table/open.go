@@ -78,7 +78,8 @@ func fitToOpen(ctx context.Context, path string, h header) error {
 			return err
 		}
 	}
-	return refuseForeignJournal(ctx, path)
+	_, _, err := besides(ctx, path)
+	return err
 }
 
 func connect(ctx context.Context, path string, opts openOptions) (*conn, error) {
