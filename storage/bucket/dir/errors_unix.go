@@ -1,0 +1,7 @@
+//go:build !windows
+
+package dir
+
+import "syscall"
+
+const diskFull = syscall.ENOSPC
