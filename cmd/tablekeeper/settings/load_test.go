@@ -81,7 +81,7 @@ func TestLoadRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := Load(LoadOptions{Flags: f, Dir: dir, Getenv: env()})
 			var inv *Invalid
-			if !errors.As(err, &inv) || inv.Hint == "" {
+			if !errors.As(err, &inv) || inv.Try == "" {
 				t.Errorf("error is %v", err)
 			}
 		})

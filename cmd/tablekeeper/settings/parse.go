@@ -79,7 +79,7 @@ func at(path string, tk *token.Token, hint, format string, args ...any) error {
 	if _, after, ok := strings.Cut(excerpt, "\n"); ok {
 		excerpt = after
 	}
-	return &Invalid{Text: fmt.Sprintf("%s:%d: %s\n%s", path, line, message, strings.TrimRight(excerpt, "\n")), Hint: hint}
+	return &Invalid{Text: fmt.Sprintf("%s:%d: %s\n%s", path, line, message, strings.TrimRight(excerpt, "\n")), Try: hint}
 }
 
 // checkKeys compares the keys of a mapping with the fields of the struct it is meant for, and below.

@@ -99,8 +99,8 @@ func TestParseRefuses(t *testing.T) {
 			if !errors.As(err, &inv) || !errors.Is(err, ErrInvalid) {
 				t.Fatalf("error is %v", err)
 			}
-			if !strings.Contains(inv.Text, c.want) || !strings.Contains(inv.Hint, c.hint) || inv.Hint == "" {
-				t.Errorf("text %q hint %q; want %q, %q", inv.Text, inv.Hint, c.want, c.hint)
+			if !strings.Contains(inv.Text, c.want) || !strings.Contains(inv.Try, c.hint) || inv.Try == "" {
+				t.Errorf("text %q hint %q; want %q, %q", inv.Text, inv.Try, c.want, c.hint)
 			}
 		})
 	}
