@@ -69,17 +69,17 @@ const (
 // sentinels maps SQLite's result codes to what a caller decides on: the extended code is looked up first, then the
 // primary one (https://sqlite.org/rescode.html).
 var sentinels = map[int]error{
-	sqlite3.SQLITE_BUSY:                  ErrBusy,
-	sqlite3.SQLITE_LOCKED:                ErrBusy,
-	sqlite3.SQLITE_CORRUPT:               ErrCorrupt,
-	codeDataChecksum:            ErrCorrupt,
-	codeCorruptFS:       ErrCorrupt,
-	sqlite3.SQLITE_NOTADB:                ErrNotDatabase,
-	sqlite3.SQLITE_FULL:                  ErrNoSpace,
-	sqlite3.SQLITE_READONLY:              ErrReadOnly,
-	sqlite3.SQLITE_PERM:                  fs.ErrPermission,
-	sqlite3.SQLITE_AUTH:                  fs.ErrPermission,
-	codeMissingCollation: ErrUnsupported,
+	sqlite3.SQLITE_BUSY:     ErrBusy,
+	sqlite3.SQLITE_LOCKED:   ErrBusy,
+	sqlite3.SQLITE_CORRUPT:  ErrCorrupt,
+	codeDataChecksum:        ErrCorrupt,
+	codeCorruptFS:           ErrCorrupt,
+	sqlite3.SQLITE_NOTADB:   ErrNotDatabase,
+	sqlite3.SQLITE_FULL:     ErrNoSpace,
+	sqlite3.SQLITE_READONLY: ErrReadOnly,
+	sqlite3.SQLITE_PERM:     fs.ErrPermission,
+	sqlite3.SQLITE_AUTH:     fs.ErrPermission,
+	codeMissingCollation:    ErrUnsupported,
 }
 
 // sqliteCode returns the extended result code in err, or 0.

@@ -1,0 +1,134 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// defaultPause is how long the users of a table may be made to wait.
+const defaultPause = time.Second
+
+// SnapshotOptions say how to take a snapshot. The zero value checks first and keeps writers waiting for 1 s at most.
+type SnapshotOptions struct {
+	SkipCheck bool          // no integrity_check; rows are counted all the same
+	MaxPause  time.Duration // how long writers of a table with a rollback journal may be kept waiting at a time; 0: 1 s
+	Wait      time.Duration // how long to wait for a lock; 0: 5 s
+	// Progress is told what is done: copy (bytes), integrity_check and count (SQL tables).
+	Progress func(phase string, done, total int64)
+}
+
+// Snapshot is one committed state of a table, whole. It is valid until the function that it was handed to returns, and not
+// safe for concurrent use.
+type Snapshot struct {
+	conn        *conn
+	stats       Stats
+	rows        map[string]int64
+	schema      []string
+	unsupported []string
+	free        []byte
+}
+
+// Stats measures the snapshot.
+func (s *Snapshot) Stats() Stats { return s.stats }
+
+// Rows counts the rows of each SQL table.
+func (s *Snapshot) Rows() map[string]int64 { return maps.Clone(s.rows) }
+
+// Schema is the SQL of every table, index, view and trigger, in the order in which they were made.
+func (s *Snapshot) Schema() []string { return slices.Clone(s.schema) }
+
+// Unsupported says what the check could not look at; see CheckReport.
+func (s *Snapshot) Unsupported() []string { return slices.Clone(s.unsupported) }
+
+// TakeSnapshot hands one committed state of the table at path to use: checked, counted and read in one read transaction.
+// The pages are those of a plain database file: what is in the WAL is in them. The header is as stored, so a table in WAL mode
+// says so in bytes 18 and 19, and a file made of the pages is in WAL mode when it is opened.
+//
+// Writers of a table in WAL mode go on meanwhile, whatever time use takes; their WAL cannot be reset until it returns. Writers of
+// one with a rollback journal cannot commit while somebody reads: such a table is first copied, under short read locks, into a
+// temporary file beside it, and the snapshot is that of the copy. A commit between two locks makes the copy start again; if
+// commits never stop, and the copy takes longer than MaxPause at once, the error is ErrWouldBlock.
+//
+// A table that fails its check is a *CorruptError, and use is not called. The error of use is returned as it is.
+// Others: ErrBusy, ErrNoSpace (for the copy), ErrNotDatabase, ErrNetworkFS, ErrForeignJournal, fs.ErrNotExist.
+func TakeSnapshot(ctx context.Context, path string, opts SnapshotOptions, use func(context.Context, *Snapshot) error) error {
+	path, err := absolute(path)
+	if err != nil {
+		return err
+	}
+	h, _, err := readHeader(path)
+	if err != nil {
+		return err
+	}
+	var used error
+	once := func(ctx context.Context, s *Snapshot) error {
+		used = use(ctx, s)
+		return used
+	}
+	if h.walMode {
+		err = snapshot(ctx, path, path, openOptions{wait: opts.wait()}, opts, once)
+	} else {
+		err = snapshotOfCopy(ctx, path, opts, once)
+	}
+	switch {
+	case used != nil:
+		return used
+	case err != nil:
+		return fmt.Errorf("snapshot of %s: %w", path, err)
+	}
+	return nil
+}
+
+func (o SnapshotOptions) wait() time.Duration {
+	if o.Wait > 0 {
+		return o.Wait
+	}
+	return defaultWait
+}
+
+func (o SnapshotOptions) pause() time.Duration {
+	if o.MaxPause > 0 {
+		return o.MaxPause
+	}
+	return defaultPause
+}
+
+// snapshot reads the file, which is the table at path or a copy of it.
+func snapshot(ctx context.Context, path, file string, how openOptions, opts SnapshotOptions, use func(context.Context, *Snapshot) error) error {
+	c, missing, err := openToCheck(ctx, file, how)
+	if err != nil {
+		return err
+	}
+	err = c.read(ctx, func() error {
+		s, err := c.snapshot(ctx, path, missing, opts)
+		if err != nil {
+			return err
+		}
+		return use(ctx, s)
+	})
+	return errors.Join(err, c.close())
+}
+
+func (c *conn) snapshot(ctx context.Context, path string, missing []string, opts SnapshotOptions) (*Snapshot, error) {
+	check := CheckOptions{skip: opts.SkipCheck, Progress: opts.Progress}
+	check.defaults()
+	r := CheckReport{path: path, Rows: map[string]int64{}}
+	if err := r.take(r.run(ctx, c, missing, check)); err != nil {
+		return nil, err
+	}
+	if len(r.Problems) > 0 {
+		return nil, &CorruptError{path, r.Problems}
+	}
+	s := &Snapshot{conn: c, stats: r.Stats, rows: r.Rows, unsupported: r.Unsupported}
+	var err error
+	if s.free, err = c.freeMap(ctx, s.stats); err != nil {
+		return nil, err
+	}
+	s.stats.Path = path
+	return s, c.list(ctx, &s.schema,
+		"SELECT json_group_array(CAST(sql AS TEXT)) FROM (SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid)")
+}
