@@ -41,6 +41,7 @@ var storageDown = map[string][]string{
 	"archive": {"bucket", "ledger"},
 	"bucket":  {},
 	"ledger":  {},
+	"salvage": {},
 }
 
 func storageMayImport(from, to string) bool {

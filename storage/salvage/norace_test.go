@@ -1,0 +1,5 @@
+//go:build !race
+
+package salvage
+
+const raceEnabled = false
