@@ -22,7 +22,8 @@
 // exactly one succeeds. What Put acknowledged is seen by every later Get, Head and List.
 //
 // Failed: an error means that the call may be made again by whoever still wants its effect. After a failed Put the key holds what it
-// held before, with one exception that no store can avoid: [ErrUnreachable] may hide a success whose answer was lost.
+// held before, with one exception that no store can avoid: [ErrUnreachable] may hide a success whose answer was lost. A failed Delete or
+// SetTags may have taken effect.
 // Clean-up (temporary files, parts of an upload) happens even if the context ended.
 //
 // What a bucket cannot see (a byte flipped in transit, an upload acknowledged and not kept) is the business of those who

@@ -17,7 +17,7 @@ func (b *Bucket) delete(ctx context.Context, key string) error {
 	if err := bucket.CheckKey(key); err != nil {
 		return err
 	}
-	d, err := b.enter(ctx)
+	d, err := b.enterToWrite(ctx)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (b *Bucket) setTags(ctx context.Context, key string, tags map[string]string
 	if err := errors.Join(bucket.CheckKey(key), bucket.CheckTags(tags)); err != nil {
 		return err
 	}
-	d, err := b.enter(ctx)
+	d, err := b.enterToWrite(ctx)
 	if err != nil {
 		return err
 	}

@@ -137,6 +137,14 @@ func (b *Bucket) enter(ctx context.Context) (disk, error) {
 	return d, nil
 }
 
+// enterToWrite is enter for calls that change the bucket.
+func (b *Bucket) enterToWrite(ctx context.Context) (disk, error) {
+	if b.mark == "" {
+		return nil, fmt.Errorf("%w: %s could not be written when it was opened", bucket.ErrDenied, b.path)
+	}
+	return b.enter(ctx)
+}
+
 func (b *Bucket) recognise(d disk) error {
 	if b.mark == "" {
 		return nil

@@ -68,6 +68,6 @@ func TestSuite(t *testing.T) {
 			return b
 		},
 		Litter: func(t *testing.T) []string { return litter(t, path) },
-		Many:   300,
+		Many:   100,
 	})
 }

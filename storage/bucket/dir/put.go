@@ -22,7 +22,7 @@ func (b *Bucket) put(ctx context.Context, key string, r io.Reader, opts bucket.P
 	if err := errors.Join(bucket.CheckKey(key), bucket.CheckTags(opts.Tags)); err != nil {
 		return bucket.Info{}, err
 	}
-	d, err := b.enter(ctx)
+	d, err := b.enterToWrite(ctx)
 	if err != nil {
 		return bucket.Info{}, err
 	}
