@@ -56,11 +56,24 @@ func (c *Catalogue) MarkProved(ctx context.Context, key Key, at time.Time) error
 	if err := c.retag(ctx, key, proof); err != nil {
 		return fmt.Errorf("mark %s as proved: %w", key, err)
 	}
-	if r.Manifest().Degraded() {
-		return nil
+	if !r.Manifest().Degraded() {
+		if err := c.supersedeBefore(ctx, key); err != nil {
+			return fmt.Errorf("supersede the backups before %s: %w", key, err)
+		}
 	}
-	if err := c.supersedeBefore(ctx, key); err != nil {
-		return fmt.Errorf("supersede the backups before %s: %w", key, err)
+	return c.dropStaleMark(ctx, key)
+}
+
+// dropStaleMark is for a backup that was superseded already: a store changes
+// all tags at once, so the proof may have brought back a mark that a drill
+// elsewhere had just taken away.
+func (c *Catalogue) dropStaleMark(ctx context.Context, key Key) error {
+	b, err := c.look(ctx, key)
+	if err == nil && b.Superseded {
+		err = c.reinstate(ctx, key.Table, Key{})
+	}
+	if err != nil {
+		return fmt.Errorf("look whether %s is still superseded: %w", key, err)
 	}
 	return nil
 }
@@ -140,11 +153,11 @@ func (c *Catalogue) reinstate(ctx context.Context, table string, without Key) er
 	}
 	var errs []error
 	for _, b := range backups {
-		if b.stands() && b.Key != without {
-			break
-		}
 		if b.Superseded {
 			errs = append(errs, c.retag(ctx, b.Key, map[string]string{bucket.SupersededTag: ""}))
+		}
+		if b.stands() && b.Key != without {
+			break
 		}
 	}
 	return errors.Join(errs...)
