@@ -95,22 +95,30 @@ func keys(text []byte) ([]string, error) {
 	var names []string
 	for dec.More() {
 		name, err := dec.Token()
-		if err != nil {
-			return nil, &EventError{Problem: err.Error(), Try: shape}
-		}
 		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return nil, &EventError{Problem: err.Error(), Try: shape}
+		if err == nil {
+			err = dec.Decode(&value)
+		}
+		if err != nil {
+			return nil, malformed(err, shape)
 		}
 		names = append(names, name.(string))
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, &EventError{Problem: err.Error(), Try: shape}
+		return nil, malformed(err, shape)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, &EventError{Problem: "something follows the object", Try: shape}
 	}
 	return names, nil
+}
+
+func malformed(err error, shape string) error {
+	problem := err.Error()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		problem = "it ends in the middle"
+	}
+	return &EventError{Problem: problem, Try: shape}
 }
 
 // fields are the JSON names of a struct's fields, those of embedded structs too.

@@ -67,8 +67,8 @@ func ReasonOf(err error) string {
 // All else (a bucket that does not answer, a full disk, a key that we do not have) says nothing about the backup, and must
 // not be taken for a reason to pass it over.
 func BadBackup(err error) bool {
-	for _, temporary := range []error{context.Canceled, context.DeadlineExceeded, bucket.ErrUnreachable, bucket.ErrDenied, bucket.ErrNoBucket} {
-		if errors.Is(err, temporary) {
+	for _, other := range []error{ErrHere, context.Canceled, context.DeadlineExceeded, bucket.ErrUnreachable, bucket.ErrDenied, bucket.ErrNoBucket} {
+		if errors.Is(err, other) {
 			return false
 		}
 	}

@@ -60,11 +60,18 @@ func (f *Failure) Unwrap() error { return f.Err }
 
 // Hint is the next step: its own, or that of its cause.
 func (f *Failure) Hint() string {
-	var hinted interface{ Hint() string }
-	if f.Try == "" && errors.As(f.Err, &hinted) {
-		return hinted.Hint()
+	if f.Try == "" {
+		return hintOf(f.Err)
 	}
 	return f.Try
+}
+
+func hintOf(err error) string {
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		return hinted.Hint()
+	}
+	return ""
 }
 
 // Permanent tells the runner not to try again.

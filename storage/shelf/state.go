@@ -99,6 +99,7 @@ type Record struct {
 	Size       int64     `json:"size"`                  // bytes stored
 	SHA256     string    `json:"sha256"`                // of the database inside, hex
 	SumsSHA256 string    `json:"sums_sha256,omitempty"` // of its page sums, hex
+	State      string    `json:"state,omitempty"`       // of the table then: "" or "degraded"
 	Created    time.Time `json:"created"`               // when the backup was made
 	Confirmed  time.Time `json:"confirmed"`             // when the table was last seen to equal it
 	Proved     time.Time `json:"proved,omitzero"`       // when a drill last restored it

@@ -1,0 +1,162 @@
+// Package compact gives the free pages of a table back to the disk, where there are enough of them and where it can be
+// done within the pause that the table's users accept.
+//
+// How a file is compacted is the business of storage/table; when, of the runner and of the table's windows.
+package compact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"tablekeeper/functions"
+	"tablekeeper/storage/shelf"
+	"tablekeeper/storage/table"
+)
+
+// Event asks for a compaction.
+type Event struct {
+	Tables     []string `json:"tables"`       // names or globs; none: all
+	Force      bool     `json:"force"`        // whatever the share of free pages, the window and the missing backup
+	DryRun     bool     `json:"dry_run"`      // only say what would be done
+	MaxPauseMS int64    `json:"max_pause_ms"` // over the table's setting; 0: that
+	Threshold  *float64 `json:"threshold"`    // over the table's setting, 0 to 1
+}
+
+// Entry is the report of one table. Sizes are in bytes.
+type Entry struct {
+	functions.Entry
+	Strategy         string  `json:"strategy,omitempty"`
+	FreelistRatio    float64 `json:"freelist_ratio"`
+	Threshold        float64 `json:"threshold"`
+	BytesBefore      int64   `json:"bytes_before"`
+	BytesAfter       int64   `json:"bytes_after"`
+	PagesBefore      int64   `json:"pages_before"`
+	PagesAfter       int64   `json:"pages_after"`
+	FreePages        int64   `json:"free_pages"`
+	PredictedPauseMS int64   `json:"predicted_pause_ms"`
+	MaxPauseMS       int64   `json:"max_pause_ms"`
+	DiskNeeded       int64   `json:"disk_needed"`
+	DryRun           bool    `json:"dry_run,omitempty"`
+}
+
+// Shelf is what a compaction asks of the tables.
+type Shelf interface {
+	functions.Selector
+	Get(name string) (shelf.Table, error)
+	SetState(name string, state shelf.State, reason string) error
+}
+
+// Config is what a Function is made of. Shelf is required.
+type Config struct {
+	Shelf Shelf
+	Now   func() time.Time // default time.Now
+}
+
+// Function compacts tables.
+type Function struct{ Config }
+
+// New makes a Function.
+func New(c Config) *Function {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Function{c}
+}
+
+// Tables are those that the event names.
+func (f *Function) Tables(_ context.Context, event Event) ([]string, error) {
+	if t := event.Threshold; t != nil && (*t < 0 || *t > 1) {
+		return nil, &functions.EventError{Problem: fmt.Sprintf("threshold %v is no share", *t), Try: "it is a number from 0 to 1, such as 0.1"}
+	}
+	if event.MaxPauseMS < 0 {
+		return nil, &functions.EventError{Problem: fmt.Sprintf("max_pause_ms %d is negative", event.MaxPauseMS), Try: "it is in milliseconds; leave it out for the table's setting"}
+	}
+	return functions.Names(f.Shelf, event.Tables)
+}
+
+// Run compacts one table.
+func (f *Function) Run(ctx context.Context, event Event, name string, p functions.Progress) (entry Entry, err error) {
+	start := f.Now()
+	entry.Table, entry.DryRun = name, event.DryRun
+	defer func() { entry.Took(start, f.Now()) }()
+	t, err := f.Shelf.Get(name)
+	if err == nil && t.Missing {
+		err = functions.Missing(t)
+	}
+	if err != nil {
+		return entry, entry.Fail(err)
+	}
+	if t.State == shelf.Recovering {
+		entry.Skip("recovering", "the table is being recovered")
+		return entry, nil
+	}
+	if !event.Force && !event.DryRun && !t.Settings.Open(start) {
+		entry.Skip("outside_window", "the next window opens at "+t.Settings.NextOpen(start).UTC().Format(time.RFC3339))
+		return entry, nil
+	}
+	f.noteBackup(t, &entry)
+	return entry, f.compact(ctx, event, t, p, &entry)
+}
+
+// noteBackup says so if the table could not be brought back.
+func (f *Function) noteBackup(t shelf.Table, entry *Entry) {
+	record, err := shelf.ReadRecord(t.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		entry.Notes = append(entry.Notes, "the table has no backup yet: tablekeeper backup "+t.Name)
+	case err != nil:
+		entry.Notes = append(entry.Notes, "it is not known whether the table has a backup: "+err.Error())
+	case record.Distrust != "":
+		entry.Notes = append(entry.Notes, "the table has no good backup: "+record.Distrust)
+	}
+}
+
+func (f *Function) options(event Event, t shelf.Table, p functions.Progress) table.CompactOptions {
+	opts := table.CompactOptions{
+		Threshold: t.Settings.Threshold, Force: event.Force, MaxPause: t.Settings.MaxPause, DryRun: event.DryRun,
+		Progress: func(phase string, done, total int64) { p.Tell(done, total, phase) },
+	}
+	if event.Threshold != nil {
+		opts.Threshold = *event.Threshold
+	}
+	if event.MaxPauseMS > 0 {
+		opts.MaxPause = time.Duration(event.MaxPauseMS) * time.Millisecond
+	}
+	return opts
+}
+
+func (f *Function) compact(ctx context.Context, event Event, t shelf.Table, p functions.Progress, entry *Entry) error {
+	opts := f.options(event, t, p)
+	entry.Threshold, entry.MaxPauseMS = opts.Threshold, opts.MaxPause.Milliseconds()
+	end := p.Begin("compact")
+	done, err := table.Compact(ctx, t.Path, opts)
+	end(max(done.BytesBefore-done.BytesAfter, 0))
+	entry.fill(done)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, table.ErrCorrupt) {
+		err = f.suspect(t, err)
+	}
+	return entry.Fail(err)
+}
+
+// suspect records that the table is damaged.
+func (f *Function) suspect(t shelf.Table, err error) error {
+	failure := &functions.Failure{Err: err, Final: true, Try: "tablekeeper restore " + t.Name + " --in-place"}
+	if set := f.Shelf.SetState(t.Name, shelf.Suspect, err.Error()); set != nil {
+		failure.Err = errors.Join(err, set)
+	}
+	return failure
+}
+
+func (e *Entry) fill(c table.Compaction) {
+	e.Status, e.Reason = functions.Status(c.Status), c.Reason
+	e.Strategy, e.FreelistRatio = c.Strategy, c.FreelistRatio
+	e.BytesBefore, e.BytesAfter, e.PagesBefore, e.PagesAfter = c.BytesBefore, c.BytesAfter, c.PagesBefore, c.PagesAfter
+	e.FreePages, e.DiskNeeded = c.FreeBefore, c.DiskNeeded
+	e.PredictedPauseMS, e.BlockedMS = c.PredictedPauseMS, c.BlockedMS
+}

@@ -1,0 +1,149 @@
+package functions
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"tablekeeper/storage/archive"
+	"tablekeeper/storage/table"
+)
+
+// Opener opens a backup.
+type Opener interface {
+	Open(ctx context.Context, key archive.Key) (*archive.Reader, error)
+}
+
+// Drill restores a backup into a new file and proves it: every page's sum, the sha256 of the whole, SQLite's integrity
+// check, the traversal of every row, and as many rows in each SQL table as the manifest says.
+type Drill struct {
+	From    Opener
+	MaxSize int64 // refuse a database larger than this, in bytes; 0: only what the disk has no room for
+	Durable bool  // fsync the file: it is going to be a table
+	// Mode are the permissions of the file; 0: the owner's alone.
+	Mode fs.FileMode
+}
+
+// Proof is what a drill found.
+type Proof struct {
+	Manifest archive.Manifest
+	Records  int64 // rows, of all SQL tables
+	// ForeignKeys are violations of foreign keys. They are no failure: SQLite enforces foreign keys only for connections that
+	// ask for it, so a table may well have some, and a backup with the right sha256 has those of its source.
+	// The list ends after the first hundred.
+	ForeignKeys []string
+	// Unchecked is what needs a collation, a function or a module that is not here.
+	Unchecked []string
+}
+
+// Run restores the backup to path, which must not exist. Where it fails no file is left. BadBackup tells whether the
+// backup is to blame.
+func (d Drill) Run(ctx context.Context, key archive.Key, path string, p Progress) (proof Proof, err error) {
+	reader, err := d.From.Open(ctx, key)
+	if err != nil {
+		return Proof{}, fmt.Errorf("open backup %s: %w", key, err)
+	}
+	proof.Manifest = reader.Manifest()
+	if err := d.fits(proof.Manifest.Size, filepath.Dir(path)); err != nil {
+		return proof, fmt.Errorf("restore %s: %w", key, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, RemoveTable(path))
+		}
+	}()
+	if err := d.fetch(ctx, reader, path, p); err != nil {
+		return proof, fmt.Errorf("restore %s: %w", key, err)
+	}
+	if err := d.check(ctx, &proof, path, p); err != nil {
+		return proof, fmt.Errorf("check what %s restores to: %w", key, err)
+	}
+	return proof, nil
+}
+
+// spare is how much of a disk a restore leaves free, in bytes.
+const spare = 16 << 20
+
+func (d Drill) fits(size int64, dir string) error {
+	if d.MaxSize > 0 && size > d.MaxSize {
+		return fmt.Errorf("the database has %d bytes, and %d are allowed: %w", size, d.MaxSize, table.ErrNoSpace)
+	}
+	free, known := freeSpace(dir)
+	if known && size+spare > free {
+		return fmt.Errorf("the database has %d bytes, and %s has room for %d: %w", size, dir, max(free-spare, 0), table.ErrNoSpace)
+	}
+	return nil
+}
+
+func (d Drill) fetch(ctx context.Context, reader *archive.Reader, path string, p Progress) error {
+	end := p.Begin("fetch")
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, cmp.Or(d.Mode, 0o600))
+	if err != nil {
+		return localError(err)
+	}
+	target := &localFile{file: file}
+	err = reader.Restore(ctx, archive.Sparse{Target: target}, func(done, total int64) { p.Tell(done, total, "fetch") })
+	if failed := target.failure(); failed != nil {
+		err = localError(failed) // not the backup's fault
+	}
+	if err == nil && d.Durable {
+		err = localError(file.Sync())
+	}
+	if closed := file.Close(); err == nil {
+		err = localError(closed)
+	}
+	end(reader.Manifest().Size)
+	return err
+}
+
+// check compares the file with what the manifest says of it.
+func (d Drill) check(ctx context.Context, proof *Proof, path string, p Progress) error {
+	end := p.Begin("check")
+	defer func() { end(proof.Manifest.Size) }()
+	report, err := table.Check(ctx, path, table.CheckOptions{
+		ForeignKeys: true, Traverse: true, Progress: func(phase string, done, total int64) { p.Tell(done, total, phase) },
+	})
+	if errors.Is(err, table.ErrCorrupt) || errors.Is(err, table.ErrNotDatabase) {
+		return fmt.Errorf("%w: %w", ErrNotAsDescribed, err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrHere, err)
+	}
+	if err := report.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotAsDescribed, err)
+	}
+	if !maps.Equal(report.Rows, proof.Manifest.Rows) {
+		return fmt.Errorf("%w: %s", ErrNotAsDescribed, rowsDiffer(report.Rows, proof.Manifest.Rows))
+	}
+	for _, n := range report.Rows {
+		proof.Records += n
+	}
+	proof.ForeignKeys, proof.Unchecked = report.Violations, report.Unsupported
+	return nil
+}
+
+// rowsDiffer names a SQL table whose rows are not as many as they should be.
+func rowsDiffer(got, want map[string]int64) string {
+	for name, n := range want {
+		if has, ok := got[name]; !ok || has != n {
+			return fmt.Sprintf("%q has %d rows, %d are expected", name, has, n)
+		}
+	}
+	return fmt.Sprintf("%d SQL tables, %d are expected", len(got), len(want))
+}
+
+// RemoveTable removes a database file of ours with what SQLite kept beside it. Missing ones are no error.
+func RemoveTable(path string) error {
+	var errs []error
+	for _, ending := range []string{"-wal", "-shm", "-journal", ""} {
+		if err := os.Remove(path + ending); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
