@@ -1,0 +1,298 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// DefaultThreshold is the share of free pages above which a table is worth compacting.
+const DefaultThreshold = 0.10
+
+// What becomes of a compaction.
+const (
+	Compacted = "compacted"
+	Skipped   = "skipped"
+	Failed    = "failed"
+)
+
+// Why a compaction was skipped, or failed.
+const (
+	BelowThreshold = "below_threshold" // too little to gain
+	WouldBlock     = "would_block"     // users would wait for longer than MaxPause
+	LockedOut      = "locked"          // the write lock was not free for as long as we wait
+	NoSpace        = "no_space"        // the disk has no room for the work
+	RowidsInUse    = "rowids_in_use"   // VACUUM would renumber rowids that the schema refers to
+	NotSupported   = "unsupported"     // the schema needs what is not here
+	DryRun         = "dry_run"         // it would be compacted
+	Damaged        = "corrupt"         // the table failed its check: nothing was done, or see the error
+)
+
+// CompactOptions say when and how to compact. The zero value compacts what is free to more than a tenth, within a second.
+type CompactOptions struct {
+	Threshold float64       // skip unless the share of free pages is larger; 0: 0.10; negative: compact anything that has a free page
+	Force     bool          // whatever the threshold, and whatever becomes of rowids; never longer than MaxPause
+	MaxPause  time.Duration // how long writers may be kept waiting at a time; 0: 1 s
+	Wait      time.Duration // how long to wait for the write lock; 0: 5 s
+	DryRun    bool          // only say what would be done
+	Progress  func(phase string, done, total int64)
+}
+
+func (o *CompactOptions) defaults() {
+	if o.Threshold == 0 {
+		o.Threshold = DefaultThreshold
+	}
+	if o.MaxPause <= 0 {
+		o.MaxPause = defaultPause
+	}
+	if o.Wait <= 0 {
+		o.Wait = defaultWait
+	}
+	if o.Progress == nil {
+		o.Progress = func(string, int64, int64) {}
+	}
+}
+
+// Compaction is what became of a compaction.
+type Compaction struct {
+	Status           string  `json:"status"`
+	Reason           string  `json:"reason,omitempty"`
+	Note             string  `json:"note,omitempty"`     // in words, for a human
+	Strategy         string  `json:"strategy,omitempty"` // vacuum or slices
+	BytesBefore      int64   `json:"bytes_before"`       // of the main file
+	BytesAfter       int64   `json:"bytes_after"`        // measured
+	PagesBefore      int64   `json:"pages_before"`
+	PagesAfter       int64   `json:"pages_after"`
+	FreeBefore       int64   `json:"free_before"`    // pages
+	FreelistRatio    float64 `json:"freelist_ratio"` // before
+	PredictedPauseMS int64   `json:"predicted_pause_ms"`
+	BlockedMS        int64   `json:"blocked_ms"` // the longest that the write lock was held at one go, measured
+	DiskNeeded       int64   `json:"disk_needed"`
+}
+
+// GainBytes is what compacting would give, or gave, back.
+func (c Compaction) GainBytes() int64 {
+	if c.Status == Compacted {
+		return c.BytesBefore - c.BytesAfter
+	}
+	if c.PagesBefore == 0 {
+		return 0
+	}
+	return c.BytesBefore / c.PagesBefore * c.FreeBefore
+}
+
+// compaction is one run of Compact.
+type compaction struct {
+	Compaction
+	path   string
+	opts   CompactOptions
+	before Stats
+	conn   *conn
+}
+
+// Compact gives a table's free pages back to the file system, in place: other processes keep the file open and lose nothing.
+//
+// A table with auto_vacuum=incremental is compacted in slices, each a short transaction. Any other needs a VACUUM, which keeps
+// writers out (and readers, where there is a rollback journal) for as long as it takes. That time is predicted from the bytes in
+// use and the pace of this table's last VACUUM, else from a cautious one; what does not fit into MaxPause is skipped, would_block.
+// The first part of a VACUUM, which copies the rows, is interrupted when it takes longer than predicted, and leaves nothing behind;
+// the second part, which writes them back, cannot be interrupted: so BlockedMS may exceed MaxPause on a disk that slows down.
+//
+// The table is checked before, because a VACUUM of a damaged file drops rows without a word, and again after; row counts are
+// compared if nobody else committed meanwhile. Settings of the file (page size, encoding, journal mode, auto_vacuum, user_version,
+// application_id) stay. VACUUM may renumber the rowids of SQL tables without an INTEGER PRIMARY KEY; a table whose schema refers to
+// such rowids is skipped, rowids_in_use, unless forced.
+//
+// A skip is no error. With one, the Compaction says Failed and what is known; errors are ErrCorrupt, ErrNoSpace, ErrNotDatabase,
+// ErrNetworkFS, ErrForeignJournal, the context's. The caller holds the table's Lock.
+func Compact(ctx context.Context, path string, opts CompactOptions) (Compaction, error) {
+	opts.defaults()
+	path, err := absolute(path)
+	if err != nil {
+		return Compaction{Status: Failed}, err
+	}
+	k := &compaction{path: path, opts: opts}
+	if err = k.measure(ctx); err == nil && k.Status == "" {
+		err = k.work(ctx)
+	}
+	if err = k.excuse(err); err != nil {
+		k.Status = Failed
+		return k.Compaction, fmt.Errorf("compact %s: %w", path, err)
+	}
+	return k.Compaction, nil
+}
+
+// excuse makes a skip of an error that is one.
+func (k *compaction) excuse(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case k.Status == Compacted: // it went wrong afterwards
+	case errors.Is(err, ErrCorrupt):
+		k.Reason = Damaged
+	case errors.Is(err, ErrBusy):
+		k.skip(LockedOut, "%v", err)
+		return nil
+	case errors.Is(err, ErrWouldBlock):
+		k.skip(WouldBlock, "%v", err)
+		return nil
+	case errors.Is(err, ErrUnsupported), isPlainError(err):
+		k.skip(NotSupported, "%v", err)
+		return nil
+	case errors.Is(err, ErrNoSpace):
+		k.Reason = NoSpace
+	}
+	return err
+}
+
+func (k *compaction) skip(reason, note string, args ...any) {
+	k.Status, k.Reason = Skipped, reason
+	k.note(note, args...)
+}
+
+func (k *compaction) note(format string, args ...any) {
+	if k.Note != "" {
+		k.Note += "; "
+	}
+	k.Note += fmt.Sprintf(format, args...)
+}
+
+// measure decides from the file's header whether there is work, how it would be done and what it would take. It sets Status if
+// there is nothing to do.
+func (k *compaction) measure(ctx context.Context) error {
+	s, err := Stat(ctx, k.path)
+	if err != nil {
+		return err
+	}
+	k.before = s
+	k.BytesBefore, k.PagesBefore, k.FreeBefore, k.FreelistRatio = s.Bytes, s.PageCount, s.FreePages, s.FreeRatio
+	k.BytesAfter, k.PagesAfter = s.Bytes, s.PageCount
+	k.plan()
+	switch {
+	case !k.opts.Force && (s.FreeRatio <= k.opts.Threshold || s.FreePages == 0):
+		k.skip(BelowThreshold, "%.1f %% of the pages are free", 100*s.FreeRatio)
+	case k.PredictedPauseMS > k.opts.MaxPause.Milliseconds():
+		k.skip(WouldBlock, "writers would wait for about %d ms, %d ms are allowed: raise the pause, or set auto_vacuum=incremental once",
+			k.PredictedPauseMS, k.opts.MaxPause.Milliseconds())
+	default:
+		return k.room()
+	}
+	return nil
+}
+
+// room skips what the disk has no room for.
+func (k *compaction) room() error {
+	err := enoughSpace(k.needs()...)
+	switch {
+	case errors.Is(err, ErrNoSpace):
+		k.skip(NoSpace, "%v", err)
+		return nil
+	case err == nil && k.opts.DryRun:
+		k.skip(DryRun, "about %d bytes to gain", k.GainBytes())
+	}
+	return err
+}
+
+// work checks, compacts, and checks again.
+func (k *compaction) work(ctx context.Context) (err error) {
+	if k.conn, err = open(ctx, k.path, openOptions{wait: k.opts.Wait}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, k.conn.close()) }()
+	// A checkpoint after our commit is not the writers' to wait for: it is run by itself.
+	if err := k.conn.exec(ctx, fmt.Sprintf("PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-%d", checkCache>>10)); err != nil {
+		return err
+	}
+	version, err := k.version(ctx)
+	if err != nil {
+		return err
+	}
+	rows, err := k.check(ctx, "check")
+	if err != nil {
+		return err
+	}
+	if err := k.rowids(ctx); err != nil || k.Status != "" {
+		return err
+	}
+	if err := k.compact(ctx); err != nil {
+		return errors.Join(err, k.measureAfter(context.WithoutCancel(ctx)))
+	}
+	k.Status = Compacted
+	return errors.Join(k.measureAfter(ctx), k.compare(ctx, version, rows))
+}
+
+func (k *compaction) compact(ctx context.Context) error {
+	var err error
+	if k.Strategy == strategySlices {
+		err = k.slices(ctx)
+	} else {
+		err = k.vacuum(ctx)
+	}
+	if err == nil && k.before.JournalMode == "wal" {
+		err = k.checkpoint(ctx)
+	}
+	return err
+}
+
+// version changes when another connection commits, and only then.
+func (k *compaction) version(ctx context.Context) (v int64, err error) {
+	return v, k.conn.row(ctx, "PRAGMA data_version", &v)
+}
+
+// check is an integrity_check and the row counts, on a connection of its own and in a way that keeps writers waiting for no
+// longer than allowed.
+func (k *compaction) check(ctx context.Context, phase string) (rows map[string]int64, err error) {
+	k.opts.Progress(phase, 0, 1)
+	opts := SnapshotOptions{MaxPause: k.opts.MaxPause, Wait: k.opts.Wait}
+	err = TakeSnapshot(ctx, k.path, opts, func(_ context.Context, s *Snapshot) error {
+		rows = s.Rows()
+		return nil
+	})
+	if err == nil {
+		k.opts.Progress(phase, 1, 1)
+	}
+	return rows, err
+}
+
+// compare checks the compacted table. Rows can only be compared if nobody else committed between the two counts.
+func (k *compaction) compare(ctx context.Context, version int64, rows map[string]int64) error {
+	after, err := k.check(ctx, "verify")
+	if errors.Is(err, ErrWouldBlock) || errors.Is(err, ErrBusy) {
+		k.note("not checked afterwards: %v", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now, err := k.version(ctx)
+	if err != nil {
+		return err
+	}
+	if now != version {
+		k.note("rows were not compared: others committed meanwhile")
+		return nil
+	}
+	var problems []string
+	for name, n := range rows {
+		if after[name] != n {
+			problems = append(problems, fmt.Sprintf("%s had %d rows, has %d after the compaction", name, n, after[name]))
+		}
+	}
+	if len(problems) > 0 {
+		return &CorruptError{k.path, problems}
+	}
+	return nil
+}
+
+func (k *compaction) measureAfter(ctx context.Context) error {
+	s, err := Stat(ctx, k.path)
+	if err != nil {
+		return err
+	}
+	k.BytesAfter, k.PagesAfter = s.Bytes, s.PageCount
+	if s.Bytes > s.PageCount*s.PageSize {
+		k.note("%d bytes more will be given back when readers let go of the WAL", s.Bytes-s.PageCount*s.PageSize)
+	}
+	return nil
+}
