@@ -119,7 +119,7 @@ func (s *swapper) absorb(ctx context.Context) error {
 	c, err := open(ctx, s.path, openOptions{})
 	switch {
 	case errors.Is(err, ErrBusy):
-		return inUse(s.path)
+		return inUse(s.path, 0)
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrNotDatabase), errors.Is(err, ErrForeignJournal):
 		s.aside = true
 		return nil
@@ -130,7 +130,7 @@ func (s *swapper) absorb(ctx context.Context) error {
 	err = errors.Join(c.row(ctx, "PRAGMA wal_checkpoint(TRUNCATE)", &busy, &frames, &moved), c.close())
 	switch {
 	case errors.Is(err, ErrBusy), err == nil && (busy != 0 || s.besides()):
-		return inUse(s.path)
+		return inUse(s.path, 0)
 	case err != nil:
 		return fmt.Errorf("fold the WAL into the old file: %w", err)
 	}
@@ -168,7 +168,7 @@ func hotJournal(path string) bool {
 // clear takes away what SQLite would apply to the new file. Under the proof of sole ownership.
 func (s *swapper) clear() error {
 	if s.besides() && !s.aside {
-		return inUse(s.path) // somebody came and went since absorb
+		return inUse(s.path, 1) // somebody came and went since absorb
 	}
 	cleared := false
 	for _, ending := range sidecars {

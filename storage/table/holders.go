@@ -52,20 +52,20 @@ func (e *InUseError) Error() string {
 	case e.Own:
 		names = append(names, "this process itself")
 	case len(names) == 0:
-		names = append(names, "one that cannot be seen from here (of another user or container)")
+		names = append(names, "one that cannot be seen from here (of another user or container, or just opening it)")
 	}
 	return fmt.Sprintf("%s: %v: %s", e.Path, ErrInUse, strings.Join(names, ", "))
 }
 
 func (e *InUseError) Unwrap() error { return ErrInUse }
 
-// inUse makes the error for a file that turned out to be open somewhere.
-func inUse(path string) error {
+// inUse makes the error for a file that turned out to be open somewhere else than in so many descriptors of our own.
+func inUse(path string, known int) error {
 	e := &InUseError{Path: path}
 	open, err := ScanOpen()
 	if err == nil || errors.Is(err, ErrUnseen) {
 		e.Processes = open.Holders(path)
-		e.Own = open.own(path)
+		e.Own = open.own(path) > known
 	}
 	return e
 }

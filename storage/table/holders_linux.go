@@ -95,21 +95,14 @@ func (o OpenFiles) Holders(path string) []Process {
 	return all
 }
 
-// own tells whether this process has the table at path open.
-func (o OpenFiles) own(path string) bool {
-	for _, info := range tableFiles(path) {
-		if o.count(fileIDOf(info), os.Getpid()) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func (o OpenFiles) count(id fileID, pid int) int {
+// own is how many descriptors of the table this process had open.
+func (o OpenFiles) own(path string) int {
 	n := 0
-	for _, file := range o.byFile[id] {
-		if file.pid == pid {
-			n++
+	for _, info := range tableFiles(path) {
+		for _, file := range o.byFile[fileIDOf(info)] {
+			if file.pid == os.Getpid() {
+				n++
+			}
 		}
 	}
 	return n

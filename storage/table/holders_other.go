@@ -18,4 +18,4 @@ func ScanOpen() (OpenFiles, error) {
 // Holders returns nothing on this platform.
 func (OpenFiles) Holders(string) []Process { return nil }
 
-func (OpenFiles) own(string) bool { return false }
+func (OpenFiles) own(string) int { return 0 }

@@ -22,7 +22,7 @@ type sole struct {
 func lockSole(d disk, path string) (*sole, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.EAGAIN) { // somebody else's lease
-		return nil, inUse(path)
+		return nil, inUse(path, 0)
 	}
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func lockSole(d disk, path string) (*sole, error) {
 		return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &lock)
 	}, path)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		err = inUse(path)
+		err = inUse(path, 1)
 	}
 	var info os.FileInfo
 	if err == nil {
@@ -73,7 +73,7 @@ func (s *sole) lease() error {
 		s.leased = true
 		return nil
 	case errors.Is(err, unix.EAGAIN):
-		return inUse(s.path)
+		return inUse(s.path, 1)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOTSUP):
 		return s.look()
 	}
@@ -87,7 +87,7 @@ func (s *sole) look() error {
 		return err
 	}
 	if n := len(open.byFile[s.id]); n > 1 {
-		return inUse(s.path)
+		return inUse(s.path, 1)
 	}
 	if err != nil {
 		return unproven(s.path, fmt.Sprintf("no lease on this file system, and %v", err))
@@ -97,20 +97,22 @@ func (s *sole) look() error {
 
 // undisturbed returns ErrInUse if anybody has tried to open the file since the proof was taken.
 func (s *sole) undisturbed() error {
-	if !s.leased {
-		if err := s.look(); !errors.Is(err, ErrUnproven) {
-			return err
+	return s.d.do("undisturbed", func() error {
+		if !s.leased {
+			if err := s.look(); !errors.Is(err, ErrUnproven) {
+				return err
+			}
+			return nil // accepted before
 		}
-		return nil // accepted before
-	}
-	lease, err := unix.FcntlInt(s.file.Fd(), unix.F_GETLEASE, 0)
-	if err != nil {
-		return fmt.Errorf("look at the lease on %s: %w", s.path, err)
-	}
-	if lease != unix.F_WRLCK {
-		return inUse(s.path)
-	}
-	return nil
+		lease, err := unix.FcntlInt(s.file.Fd(), unix.F_GETLEASE, 0)
+		if err != nil {
+			return fmt.Errorf("look at the lease on %s: %w", s.path, err)
+		}
+		if lease != unix.F_WRLCK {
+			return &InUseError{Path: s.path} // it waits in open(2), and has no descriptor yet to be found by
+		}
+		return nil
+	}, s.path)
 }
 
 // release gives lock and lease back; closing the only descriptor of the description does both.

@@ -40,7 +40,7 @@ func (s *sole) releaseAlone(context.Context) error { return nil }
 func refused(path string, err error) error {
 	const sharingViolation = syscall.Errno(32)
 	if runtime.GOOS == "windows" && (errors.Is(err, sharingViolation) || errors.Is(err, fs.ErrPermission)) {
-		return errors.Join(inUse(path), err)
+		return errors.Join(inUse(path, 0), err)
 	}
 	return err
 }

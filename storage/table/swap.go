@@ -132,15 +132,16 @@ func newSwapper(d disk, real, newFile string, opts SwapOptions) (*swapper, error
 		Quarantine: newQuarantineName(real, now, opts.Reason), PID: os.Getpid(),
 	}}
 	old, err := os.Lstat(real)
-	switch {
-	case isGone(err):
+	if isGone(err) {
 		return s, nil
-	case err != nil:
-		return nil, err
-	case links(old) > 1:
-		return nil, fmt.Errorf("the file has %d names (hard links), and only this one would get the new file: %w", links(old), fs.ErrInvalid)
 	}
-	if err := regular(real, old); err != nil {
+	if err == nil {
+		err = regular(real, old)
+	}
+	if err == nil && links(old) > 1 {
+		err = fmt.Errorf("the file has %d names (hard links), and only this one would get the new file: %w", links(old), fs.ErrInvalid)
+	}
+	if err != nil {
 		return nil, err
 	}
 	id, err := identify(real)
@@ -253,7 +254,7 @@ func (s *swapper) putBack() error {
 func (s *swapper) place() error {
 	if len(tableFiles(s.path)) > 0 {
 		if open, _ := ScanOpen(); len(open.Holders(s.path)) > 0 {
-			return inUse(s.path)
+			return inUse(s.path, 0)
 		}
 	}
 	s.aside = true // left by the file that was here

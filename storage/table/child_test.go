@@ -1,0 +1,145 @@
+package table
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// childVariable holds what this binary is to do in the role of another process, words separated by newlines.
+const childVariable = "TABLE_TEST_CHILD"
+
+// TestChild is not a test of its own: it is the other process.
+func TestChild(t *testing.T) {
+	role := os.Getenv(childVariable)
+	if role == "" {
+		t.Skip("only for other tests")
+	}
+	words := strings.Split(role, "\n")
+	runtime.LockOSThread() // calls are counted by thread
+	if err := children[words[0]](words[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+var children = map[string]func(words []string) error{
+	"hold": hold,
+	"open": func(words []string) error {
+		f, err := os.Open(words[0])
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return ready()
+	},
+	"lock": func(words []string) error {
+		if _, err := Lock(context.Background(), words[0], Owner{Function: "backup", Run: "r1"}); err != nil {
+			return err
+		}
+		return ready()
+	},
+	"swap": func(words []string) error {
+		_, err := Swap(context.Background(), words[0], words[1], SwapOptions{Now: swapTime})
+		return err
+	},
+	"overwrite": func(words []string) error {
+		_, err := Overwrite(context.Background(), words[0], words[1], OverwriteOptions{Now: swapTime})
+		return err
+	},
+	"resume": func(words []string) error {
+		_, err := Resume(context.Background(), words[0])
+		return err
+	},
+}
+
+// ready says so, and waits for the parent to go on.
+func ready() error {
+	fmt.Println("ready")
+	_, err := io.ReadAll(os.Stdin)
+	return err
+}
+
+// hold opens a table, runs statements on it, and keeps it open.
+func hold(words []string) error {
+	db, err := sql.Open("sqlite", words[0])
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(1)
+	for _, statement := range words[1:] {
+		if _, err := db.Exec(statement); err != nil {
+			return err
+		}
+	}
+	if err := ready(); err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+func childCommand(t testing.TB, words ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	cmd := exec.Command(self, "-test.run=^TestChild$")
+	cmd.Env = append(os.Environ(), childVariable+"="+strings.Join(words, "\n"), "GOMAXPROCS=1", "GORACE=atexit_sleep_ms=0")
+	return cmd
+}
+
+// startChild returns when the child is ready. end lets it go on and waits for its end.
+func startChild(t testing.TB, words ...string) (pid int, end func()) {
+	t.Helper()
+	return start(t, childCommand(t, words...), "")
+}
+
+// start runs a program until it says ready.
+func start(t testing.TB, cmd *exec.Cmd, input string) (pid int, end func()) {
+	t.Helper()
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	must(t, err)
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	ended := false
+	end = func() {
+		if !ended {
+			ended = true
+			_ = stdin.Close()
+			_ = cmd.Wait()
+		}
+	}
+	t.Cleanup(end)
+	_, err = io.WriteString(stdin, input)
+	must(t, err)
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		if lines.Text() == "ready" {
+			return cmd.Process.Pid, end
+		}
+	}
+	t.Fatal("the other process never got ready")
+	return 0, nil
+}
+
+// needTool returns the path of a program, or skips the test; in CI it must be there.
+func needTool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatalf("%s is not installed", name)
+	}
+	if err != nil {
+		t.Skipf("SKIPPED, %s is not installed", name)
+	}
+	return path
+}

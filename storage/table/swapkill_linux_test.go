@@ -1,0 +1,178 @@
+package table
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// killCalls are the system calls by which a disk changes.
+var killCalls = []string{"openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "link", "linkat",
+	"unlink", "unlinkat", "ftruncate", "mkdir", "mkdirat", "fcntl"}
+
+// traced are the calls, by name, that concern a folder, of the thread that makes them: the numbers of the first and the last.
+type span struct{ first, last int }
+
+var traceLine = regexp.MustCompile(`^(\d+) +([a-z0-9_]+)\((.*)`)
+
+// traceChild runs a child and finds out which of its calls, counted by name and thread as strace does, concern dir.
+func traceChild(t *testing.T, dir string, words ...string) map[string]span {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "strace.log")
+	out, err := strace(t, words, "-y", "-o", log, "-e", "trace="+strings.Join(killCalls, ",")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("strace: %v\n%s", err, out)
+	}
+	content, err := os.ReadFile(log)
+	must(t, err)
+	count, spans := make(map[string]int), make(map[string]span)
+	for line := range strings.Lines(string(content)) {
+		m := traceLine.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		thread, name := m[1], m[2]
+		count[thread+name]++
+		if !strings.Contains(m[3], dir) {
+			continue
+		}
+		n, seen := count[thread+name], spans[name]
+		if seen.first == 0 {
+			seen.first = n
+		}
+		spans[name] = span{seen.first, max(seen.last, n)}
+	}
+	return spans
+}
+
+func strace(t *testing.T, words []string, args ...string) *exec.Cmd {
+	child := childCommand(t, words...)
+	cmd := exec.Command("strace", append(append([]string{"-f", "-qq"}, args...), child.Args...)...)
+	cmd.Env = child.Env
+	return cmd
+}
+
+// needStrace skips the test where no process may be traced.
+func needStrace(t *testing.T) {
+	t.Helper()
+	strace := needTool(t, "strace")
+	if out, err := exec.Command(strace, "-o", os.DevNull, "true").CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED, strace may not trace here: %v %s", err, out)
+	}
+	if raceEnabled {
+		t.Skip("SKIPPED under -race: it says nothing about other processes")
+	}
+}
+
+// killed runs a child and kills it at the n-th call of a name. false: it never made so many.
+func killed(t *testing.T, name string, n int, words ...string) bool {
+	t.Helper()
+	inject := fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", name, n)
+	out, err := strace(t, words, "-o", os.DevNull, "-e", "trace="+name, "-e", inject).CombinedOutput()
+	if err == nil {
+		return false
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		t.Fatalf("strace: %v", err)
+	}
+	// strace ends by the signal that its child ended by.
+	if status, ok := exit.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
+		t.Fatalf("killed at %s %d: %v\n%s", name, n, err, out)
+	}
+	return true
+}
+
+// killAtEachCall runs a role in a child that is killed at each of its calls, calls after what has to be true then, and returns how
+// often it was killed.
+func killAtEachCall(t *testing.T, prepare func(t *testing.T) (dir string, words []string), after func(t *testing.T, dir, at string)) int {
+	dir, words := prepare(t)
+	spans := traceChild(t, dir, words...)
+	kills := 0
+	for _, name := range killCalls {
+		for n := spans[name].first; n > 0 && n <= spans[name].last; n++ {
+			dir, words := prepare(t)
+			if !killed(t, name, n, words...) {
+				break
+			}
+			kills++
+			after(t, dir, fmt.Sprintf("killed at %s %d", name, n))
+			if t.Failed() {
+				return kills
+			}
+		}
+	}
+	return kills
+}
+
+func TestSwapKilledAtEachCall(t *testing.T) {
+	needStrace(t)
+	for _, v := range []variety{varieties[1], varieties[2], varieties[4], damaged} {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			seen := make(map[string]int)
+			var s scene
+			kills := killAtEachCall(t, func(t *testing.T) (string, []string) {
+				s = stage(t, v)
+				return filepath.Dir(s.table), []string{"swap", s.table, s.fresh}
+			}, func(t *testing.T, _, at string) {
+				// In a process of its own: nothing of this one may hold the dead one's locks, or have seen its files.
+				if out, err := childCommand(t, "resume", s.table).CombinedOutput(); err != nil {
+					t.Fatalf("%s: resume: %v\n%s", at, err, out)
+				}
+				seen[check(t, s, v)]++
+				if t.Failed() {
+					t.Fatal(at)
+				}
+			})
+			if kills < 20 || seen["old"] == 0 || seen["new"] == 0 {
+				t.Errorf("%d kills, outcomes %v: not the swap was killed", kills, seen)
+			}
+			t.Logf("%d kills, outcomes %v", kills, seen)
+		})
+	}
+}
+
+func TestResumeKilledAtEachCall(t *testing.T) {
+	needStrace(t)
+	for _, v := range []variety{varieties[0], damaged} {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			for _, op := range []string{"lease", "rename", "undisturbed"} {
+				var s scene
+				kills := killAtEachCall(t, func(t *testing.T) (string, []string) {
+					s = stage(t, v)
+					r := recorder{hasty: true}
+					died := false
+					r.fail = func(_ int, c call) error {
+						died = died || c.op == op && !slices.ContainsFunc(c.paths, func(p string) bool { return strings.Contains(p, ".intent") })
+						if died {
+							return errFault
+						}
+						return nil
+					}
+					if _, err := swap(t.Context(), r.disk(), s.table, s.fresh, SwapOptions{}); err == nil {
+						t.Fatal("the swap did not die")
+					}
+					return filepath.Dir(s.table), []string{"resume", s.table}
+				}, func(t *testing.T, _, at string) {
+					if _, err := Resume(t.Context(), s.table); err != nil {
+						t.Fatalf("%s: %v", at, err)
+					}
+					check(t, s, v)
+				})
+				t.Logf("died at %s: resume killed %d times", op, kills)
+				if kills == 0 {
+					t.Error("resume was never killed")
+				}
+			}
+		})
+	}
+}
