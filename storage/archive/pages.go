@@ -34,7 +34,7 @@ func (r *Reader) ReadPages(ctx context.Context, pgnos []int64, use func(pgno int
 		return fmt.Errorf("read pages %d to %d of backup of %s: it has %d pages",
 			first, last, r.manifest.Table, r.manifest.PageCount)
 	}
-	raw := make([]byte, FrameSize)
+	raw := make([]byte, r.rawSize(0))
 	for len(want) > 0 {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("read page %d of backup of %s: %w", want[0], r.manifest.Table, context.Cause(ctx))

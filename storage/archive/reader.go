@@ -62,6 +62,9 @@ func Open(ctx context.Context, r io.ReaderAt, size int64, opts OpenOptions) (*Re
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if size < 0 {
+		return nil, fmt.Errorf("open backup: %w", formatError("size is %d", size))
+	}
 	plain, plainErr := openPlain(r, size, opts)
 	if plainErr == nil {
 		return plain, nil
@@ -89,9 +92,6 @@ func Open(ctx context.Context, r io.ReaderAt, size int64, opts OpenOptions) (*Re
 
 // openPlain opens a zstd stream.
 func openPlain(r io.ReaderAt, size int64, opts OpenOptions) (*Reader, error) {
-	if size < 0 {
-		return nil, formatError("size is %d", size)
-	}
 	end, err := readTail(r, size)
 	if err != nil {
 		return nil, err
@@ -226,7 +226,7 @@ func (r *Reader) rawSize(i int64) int64 {
 	return min(FrameSize, r.manifest.Size-i*FrameSize)
 }
 
-// decode decodes frame i from comp into raw, which has room for FrameSize, and
+// decode decodes frame i from comp into raw, which has room for any frame, and
 // checks that it gives what the manifest says and no more.
 func (r *Reader) decode(i int64, comp, raw []byte) ([]byte, error) {
 	var h zstd.Header

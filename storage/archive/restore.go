@@ -57,7 +57,7 @@ func (r *Reader) restore(ctx context.Context, w io.WriterAt, progress func(done,
 	g, ctx := errgroup.WithContext(ctx)
 	run := &restoring{
 		r: r, g: g, w: w, sums: sums, progress: progress,
-		zeros: make([]byte, FrameSize), hash: sha256.New(),
+		zeros: make([]byte, r.manifest.PageSize), hash: sha256.New(),
 		spare: emptyBuffers(2*r.workers + 2), ahead: emptyBuffers(spansAhead),
 	}
 	run.target, run.sparse = w.(Sparse)
@@ -89,7 +89,7 @@ type restoring struct {
 
 	// Buffers are handed out in the order of the frames, so the earliest frame
 	// always has its own and nothing can wait in a circle.
-	spare chan []byte // of FrameSize
+	spare chan []byte // of a frame
 	ahead chan []byte // of a span
 }
 
@@ -182,7 +182,7 @@ func (r *Reader) spanEnd(first int64) int64 {
 func (run *restoring) fetch(s *span, buf []byte) error {
 	n := run.r.offsets[s.end] - run.r.offsets[s.first]
 	if int64(cap(buf)) < n {
-		buf = make([]byte, max(n, spanBytes))
+		buf = make([]byte, max(n, min(spanBytes, run.r.offsets[run.r.frames()])))
 	}
 	s.comp = buf[:n]
 	if err := readFull(run.r.src, s.comp, run.r.offsets[s.first]); err != nil {
@@ -200,7 +200,7 @@ func (run *restoring) startFrame(ctx context.Context, s *span, i int64, turn <-c
 		return nil, err
 	}
 	if buf == nil {
-		buf = make([]byte, FrameSize)
+		buf = make([]byte, run.r.rawSize(0))
 	}
 	next := make(chan struct{})
 	run.g.Go(func() error {
@@ -270,7 +270,7 @@ func (run *restoring) write(raw []byte, off int64) error {
 }
 
 func (run *restoring) isZero(page []byte) bool {
-	return bytes.Equal(page, run.zeros[:len(page)])
+	return bytes.Equal(page, run.zeros)
 }
 
 func writeAt(w io.WriterAt, p []byte, off int64) error {

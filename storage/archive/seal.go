@@ -66,7 +66,7 @@ func decrypt(src io.ReaderAt, size int64, ids []age.Identity) (io.ReaderAt, int6
 	// Parsed apart to tell why decryption fails. age bounds it: 2 MiB.
 	header, err := age.ExtractHeader(io.NewSectionReader(src, 0, size))
 	switch {
-	case err != nil && endsEarly(err):
+	case err != nil && (endsEarly(err) || size < int64(len(ageIntro))):
 		return nil, 0, fmt.Errorf("%w: within the header of the encryption", ErrTruncated)
 	case err != nil:
 		return nil, 0, formatError("header of the encryption: %v", err)

@@ -15,7 +15,7 @@ import (
 // faster way into a file.
 func (r *Reader) Stream(ctx context.Context) io.Reader {
 	return &stream{
-		r: r, hash: sha256.New(), buf: make([]byte, FrameSize),
+		r: r, hash: sha256.New(), buf: make([]byte, r.rawSize(0)),
 		cancelled: func() error { return context.Cause(ctx) },
 	}
 }
