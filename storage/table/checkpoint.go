@@ -1,0 +1,301 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tablekeeper/storage/ledger"
+)
+
+// # How the ledger stays true
+//
+// The main file changes only when a checkpoint, ours or another process's, moves frames of the WAL into it. SQLite never moves
+// a frame that is newer than the snapshot of an open read transaction. So one is always open, the pin: nobody can move what is
+// not in the ledger yet. Time passes in these steps, each of which may be the last before a crash:
+//
+//	advance:    a second transaction begins, at a newer snapshot
+//	            the frames up to it are read, their checksums checked, their sums made durable in the ledger
+//	            the first transaction ends
+//	checkpoint: frames up to the pin are moved and synced
+//	settle:     if that was the whole WAL, the old sums are forgotten
+//	advance:    once the whole WAL is moved, the pin no longer needs it, and the next writer starts it anew
+//
+// When the WAL starts anew, all frames of its last generation had been moved, hence were pinned, hence staged. Nothing is
+// ever missed, whatever other processes do meanwhile.
+
+// hold begins a read transaction.
+func (c *conn) hold(ctx context.Context) error {
+	if err := c.exec(ctx, "BEGIN"); err != nil {
+		return err
+	}
+	var cookie int64
+	if err := c.row(ctx, "PRAGMA schema_version", &cookie); err != nil { // takes the snapshot
+		return errors.Join(err, c.letGo(ctx))
+	}
+	return nil
+}
+
+func (c *conn) letGo(ctx context.Context) error { return c.exec(ctx, "ROLLBACK") }
+
+// walCheckpoint runs a checkpoint in a mode (https://sqlite.org/pragma.html#pragma_wal_checkpoint). frames is the length of the
+// WAL, moved how much of it is in the main file.
+func (c *conn) walCheckpoint(ctx context.Context, mode string) (frames, moved int64, err error) {
+	var busy int64
+	err = c.row(ctx, "PRAGMA wal_checkpoint("+mode+")", &busy, &frames, &moved)
+	return frames, moved, err
+}
+
+// advance moves the pin to the present, and stages what was committed since. check looks at the pages that are about to be
+// overwritten. It returns how many frames it staged. s.mu is held.
+func (s *session) advance(ctx context.Context, check bool) (staged int, err error) {
+	const tries = 3
+	for range tries {
+		frames, _, err := s.spare.walCheckpoint(ctx, "NOOP")
+		if err != nil {
+			return 0, fmt.Errorf("measure the WAL: %w", err)
+		}
+		gen := s.tail.gen
+		if err := s.spare.hold(ctx); err != nil {
+			return 0, fmt.Errorf("move the pin: %w", err)
+		}
+		fresh, err := s.stage(check)
+		if err != nil {
+			return 0, errors.Join(err, s.spare.letGo(ctx))
+		}
+		staged += len(fresh)
+		if int64(s.tail.frame) >= frames || gen != s.tail.gen {
+			err := s.pin.letGo(ctx)
+			s.pin, s.spare = s.spare, s.pin
+			return staged, err
+		}
+		// The frames were committed, but cannot be read. That may only be so because the WAL was started anew just now.
+		if err := s.spare.letGo(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return 0, &damage{Cause: CauseWAL, Err: fmt.Errorf("committed frames after frame %d of the WAL fail their checksums", s.tail.frame)}
+}
+
+// stage makes the sums of the new frames durable.
+func (s *session) stage(check bool) ([]ledger.Frame, error) {
+	frames, err := s.tail.read()
+	if err != nil || len(frames) == 0 {
+		return nil, err
+	}
+	if err := s.record(frames, check); err != nil {
+		s.tail.rewind()
+		return nil, err
+	}
+	s.noted.Store(pack(s.tail.gen))
+	return frames, nil
+}
+
+func (s *session) record(frames []ledger.Frame, check bool) error {
+	if err := s.turn(s.tail.gen); err != nil {
+		return err
+	}
+	if check {
+		if err := s.unread(frames); err != nil {
+			return err
+		}
+	}
+	// Another process may commit without syncing. What the ledger says was there must be there after a power cut, too.
+	if err := s.tail.file.Sync(); err != nil {
+		return fmt.Errorf("sync the WAL: %w", err)
+	}
+	return s.ledger.Stage(s.tail.gen, s.tail.frame-uint32(len(frames))+1, frames)
+}
+
+// turn notes that the WAL has started anew. All frames of its last generation are then in the main file, whoever moved them.
+func (s *session) turn(gen ledger.Generation) error {
+	if was, _ := s.ledger.Position(); was == gen {
+		return nil
+	}
+	if err := s.ledger.Settle(s.readSum); err != nil {
+		return err
+	}
+	return s.ledger.Stage(gen, 1, nil)
+}
+
+// unread checks the pages that the frames will overwrite: a flip in one of them may be in the frame, too, and could
+// not be seen afterwards.
+func (s *session) unread(frames []ledger.Frame) error {
+	var bad []uint32
+	seen := make(map[uint32]bool, len(frames))
+	buf := make([]byte, s.pageSize)
+	for _, f := range frames {
+		if seen[f.Page] || f.Page > s.ledger.Pages() || s.ledger.InFlight(f.Page) {
+			continue
+		}
+		seen[f.Page] = true
+		sum, err := s.sumInto(f.Page, buf)
+		if err != nil {
+			return err
+		}
+		if !s.ledger.Accepts(f.Page, sum) {
+			bad = append(bad, f.Page)
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	found := pagesDamage(bad)
+	found.InFlight = found.Pages
+	return found
+}
+
+// settle moves all that is in the WAL into the main file. It reports whether it did; readers, and writers of other processes,
+// may have been in the way. s.mu is held, and the right to write, or nobody writes.
+func (s *session) settle(ctx context.Context) (bool, error) {
+	const tries = 3
+	for range tries {
+		if _, err := s.advance(ctx, true); err != nil {
+			return false, err
+		}
+		frames, moved, err := s.spare.walCheckpoint(ctx, "PASSIVE")
+		if err != nil {
+			return false, fmt.Errorf("checkpoint: %w", err)
+		}
+		if moved == int64(s.tail.frame) && moved == frames || frames <= 0 {
+			if err := s.ledger.Settle(s.readSum); err != nil {
+				return false, err
+			}
+			_, err = s.advance(ctx, true)
+			return err == nil && len(s.ledger.Staged()) == 0, err
+		}
+		if moved < int64(s.tail.frame) {
+			return false, nil // a reader needs the frames
+		}
+	}
+	return false, nil
+}
+
+// bulk moves what it can without stopping anybody, so that settle has little left to do while the writers wait.
+func (s *session) bulk(ctx context.Context) error {
+	staged, err := s.advance(ctx, true)
+	if err != nil || staged == 0 {
+		return err
+	}
+	_, _, err = s.spare.walCheckpoint(ctx, "PASSIVE")
+	return err
+}
+
+// Checkpoint moves what is in the WAL into the main file, as far as readers and other processes let it. The table does so by
+// itself; it is for those who need the main file up to date. settled reports whether all of it was moved.
+func (t *Table) Checkpoint(ctx context.Context) (settled bool, err error) {
+	err = t.operate(ctx, func(s *session) error {
+		settled, err = t.checkpoint(ctx, s)
+		return err
+	})
+	return settled, err
+}
+
+func (t *Table) checkpoint(ctx context.Context, s *session) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false, nil
+	}
+	if err := s.sameFile(); err != nil {
+		return false, err
+	}
+	whole := context.WithoutCancel(ctx) // half a step would leave the pin in the air
+	if err := s.bulk(whole); err != nil {
+		return false, err
+	}
+	release, err := t.writeLock(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	s.dirty.Store(false)
+	settled, err := s.settle(whole)
+	s.due.Store(s.full)
+	if !settled {
+		s.due.Store(int64(s.tail.frame) + s.full) // a reader is in the way: do not try at every commit
+	}
+	return settled, err
+}
+
+// afterCommit looks at the WAL after a commit: it notes a new generation in the ledger, so that after a crash the WAL is known
+// for the one that followed, and reports whether a checkpoint is due.
+func (s *session) afterCommit() (full bool, err error) {
+	gen, full, err := reaches(s.tail.file, s.pageSize, s.due.Load())
+	if err != nil || gen == (ledger.Generation{}) || pack(gen) == s.noted.Load() {
+		return full, err
+	}
+	if err := s.turn(gen); err != nil {
+		return full, err
+	}
+	s.noted.Store(pack(gen))
+	return full, nil
+}
+
+func pack(g ledger.Generation) uint64 { return uint64(g.Salt1)<<32 | uint64(g.Salt2) }
+
+// keep looks after the table until ctx ends: checkpoints when the WAL is long or nobody writes, and a look at the files.
+func (t *Table) keep(ctx context.Context) {
+	idle, probe := time.NewTimer(t.opts.Idle), time.NewTicker(max(t.opts.ProbeEvery, time.Millisecond))
+	idle.Stop()
+	defer idle.Stop()
+	defer probe.Stop()
+	if t.opts.ProbeEvery < 0 {
+		probe.Stop()
+	}
+	var commits int64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.kick:
+			commits = t.commits.Load()
+			idle.Reset(t.opts.Idle)
+			t.tend(ctx, t.whenFull)
+		case <-idle.C:
+			if now := t.commits.Load(); now != commits {
+				commits = now
+				idle.Reset(t.opts.Idle)
+				continue
+			}
+			t.tend(ctx, func(ctx context.Context, s *session) error { _, err := t.checkpoint(ctx, s); return err })
+		case <-probe.C:
+			t.tend(ctx, t.look)
+		}
+	}
+}
+
+// tend does one piece of upkeep, if the table serves.
+func (t *Table) tend(ctx context.Context, work func(context.Context, *session) error) {
+	s := t.gate.enterNow()
+	if s == nil {
+		return
+	}
+	defer t.gate.leave()
+	err := work(ctx, s)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	if found := t.diagnose(ctx, err); found != nil && t.opts.OnCorrupt != nil {
+		t.incident(ctx, found)
+		return
+	}
+	t.log.Warn("upkeep of the table", "error", err)
+}
+
+func (t *Table) whenFull(ctx context.Context, s *session) error {
+	if _, full, err := reaches(s.tail.file, s.pageSize, s.due.Load()); !full {
+		return err
+	}
+	_, err := t.checkpoint(ctx, s)
+	return err
+}
+
+// look probes the files, and checkpoints what others have written.
+func (t *Table) look(ctx context.Context, s *session) error {
+	if err := s.probe(ctx); err != nil {
+		return err
+	}
+	return t.whenFull(ctx, s)
+}
