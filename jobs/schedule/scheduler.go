@@ -20,6 +20,8 @@ const (
 	late = time.Minute
 	// stepBack is how far the clock may be set back without slots being served again.
 	stepBack = 5 * time.Minute
+	// maxMissed ends the counting of missed slots: a clock that was years off must not stall the rest.
+	maxMissed = 10_000
 )
 
 // Job is a function with an event, at times.
@@ -245,7 +247,7 @@ func (s *Scheduler) take(p *plan) (f Firing, due, overlap bool) {
 	}
 	f = Firing{Job: p.Job}
 	f.Slot, f.Missed = p.newest(now)
-	f.CatchUp = now.Sub(later(f.Slot, p.Window.Next(f.Slot))) > late
+	f.CatchUp = now.Sub(p.Window.Next(f.Slot)) > late || f.Missed == maxMissed
 	p.last = f.Slot
 	p.slot = p.after(now)
 	overlap = p.running
@@ -269,9 +271,8 @@ func (p *plan) newest(now time.Time) (slot time.Time, missed int) {
 		missed = int(now.Sub(slot) / every)
 		return slot.Add(time.Duration(missed) * every), missed
 	}
-	// Counting ends at some point: a clock that was years off must not stall the rest.
 	for next := x.Next(slot); !next.IsZero() && !next.After(now); next = x.Next(slot) {
-		if missed++; missed == 10_000 {
+		if missed++; missed == maxMissed {
 			return now, missed
 		}
 		slot = next

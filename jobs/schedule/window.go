@@ -72,6 +72,9 @@ func (w Window) Next(t time.Time) time.Time {
 		}
 		opens := time.Date(year, month, day, 0, w.from, 0, 0, w.loc)
 		closes := time.Date(year, month, day, 0, w.to, 0, 0, w.loc)
+		if !opens.Before(closes) {
+			continue // the hour that summer time takes away
+		}
 		if t.Before(opens) {
 			return opens
 		}
