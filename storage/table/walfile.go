@@ -157,4 +157,3 @@ func (s *walSum) add(b []byte) {
 		s.s1 += binary.BigEndian.Uint32(b[4:]) + s.s0
 	}
 }
-
