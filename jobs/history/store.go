@@ -116,6 +116,11 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) connect(ctx context.Context) error {
+	if info, err := os.Stat(s.path); !s.readOnly && (err != nil || info.Size() == 0) {
+		if err := s.create(ctx); err != nil {
+			return err
+		}
+	}
 	db, err := sql.Open("sqlite", s.dsn())
 	if err != nil {
 		return err
@@ -139,6 +144,16 @@ func (s *Store) connect(ctx context.Context) error {
 	return err
 }
 
+// create makes the file. auto_vacuum must be set before there is anything in it, and on an existing file it would take
+// the write lock for nothing.
+func (s *Store) create(ctx context.Context) error {
+	db, err := sql.Open("sqlite", s.dsn("auto_vacuum(2)"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(migrate(ctx, db, s.opts.Now()), db.Close())
+}
+
 func (s *Store) disconnect() error {
 	if s.db == nil {
 		return nil
@@ -148,13 +163,14 @@ func (s *Store) disconnect() error {
 	return err
 }
 
-func (s *Store) dsn() string {
+func (s *Store) dsn(first ...string) string {
 	path := s.path
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
 	q := url.Values{"_txlock": {"immediate"}}
-	q["_pragma"] = []string{"busy_timeout(5000)", "auto_vacuum(2)", "journal_mode(WAL)", "synchronous(FULL)", "trusted_schema(0)", "cell_size_check(1)"}
+	q["_pragma"] = append([]string{"busy_timeout(5000)"}, first...)
+	q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)", "synchronous(FULL)", "trusted_schema(0)", "cell_size_check(1)")
 	if s.readOnly {
 		q.Set("mode", "ro")
 		q["_pragma"] = []string{"busy_timeout(5000)", "trusted_schema(0)"}
