@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"tablekeeper"
 	"tablekeeper/cmd/tablekeeper/settings"
+	"tablekeeper/functions"
 	"tablekeeper/jobs/template"
 	"tablekeeper/storage/shelf"
-	"tablekeeper/storage/table"
 )
 
 // fleet is the tables and what the template says of them: all that a look at the local disk needs.
@@ -148,34 +147,15 @@ func shelfSources(cfg settings.Config) ([]shelf.Source, error) {
 	return sources, nil
 }
 
-// resume settles what a process that died left behind, for every folder of tables. What cannot be settled is told, and does not keep
-// the other tables from being worked on.
+// resume settles what a process that died left behind. What cannot be settled is told, and does not keep the other tables from being
+// worked on.
 func (f *fleet) resume(ctx context.Context) {
-	seen := map[string]bool{}
-	for _, t := range f.shelf.Tables() {
-		dir := filepath.Dir(t.Path)
-		if seen[dir] {
-			continue
-		}
-		seen[dir] = true
-		paths, err := table.Unfinished(dir)
-		if err != nil {
-			f.log.Error("interrupted work was not looked for", "folder", dir, "error", err)
-		}
-		for _, path := range paths {
-			f.resumeOne(ctx, path)
-		}
+	settled, err := functions.ResumeAll(ctx, f.shelf.Tables())
+	for _, r := range settled {
+		f.log.Warn("interrupted work was found", "table", r.Table, "action", r.Action, "detail", r.Detail)
 	}
-}
-
-func (f *fleet) resumeOne(ctx context.Context, path string) {
-	action, err := table.Resume(ctx, path)
-	switch {
-	case errors.Is(err, table.ErrLocked): // somebody is at work: nothing was interrupted
-	case err != nil:
-		f.log.Error("interrupted work was not settled", "path", path, "error", err)
-	case action != "":
-		f.log.Warn("interrupted work was settled", "path", path, "action", action)
+	if err != nil {
+		f.log.Error("interrupted work was not settled", "error", err)
 	}
 }
 

@@ -63,8 +63,9 @@ globs and paths: --tables, TABLEKEEPER_TABLES, or tables: in tablekeeper.yaml.`,
 		&cobra.Group{ID: "work", Title: "Work on tables:"},
 		&cobra.Group{ID: "look", Title: "Look:"},
 	)
-	addCommands(root, "start", newInit(p), newDiscover(p))
-	addCommands(root, "look", newStatus(p), newVersion(p))
+	addCommands(root, "start", newInit(p), newDiscover(p), newServe(p))
+	addCommands(root, "work", newCompact(p), newBackup(p), newVerify(p), newRestore(p), newInvoke(p))
+	addCommands(root, "look", newStatus(p), newBackups(p), newJobs(p), newRuns(p), newVersion(p))
 	return root
 }
 

@@ -79,6 +79,7 @@ type Error struct {
 	Type    string `json:"Type"`
 	Message string `json:"Message"`
 	Reason  string `json:"Reason,omitempty"` // of a TooManyRequestsException
+	Hint    string `json:"Hint,omitempty"`   // what to do about it; ours alone, SDKs pass over it
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }

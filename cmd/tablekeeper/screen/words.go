@@ -27,15 +27,19 @@ func Percent(ratio float64) string {
 	}
 }
 
-// Ago shows how long before now t was: 5 min ago; "never" for the zero time.
+// Ago shows how long before now t was: 5 min ago; "never" for the zero time, "now" within a second, which is as precise as some stores
+// keep times.
 func Ago(t, now time.Time) string {
-	if t.IsZero() {
+	d := now.Sub(t)
+	switch {
+	case t.IsZero():
 		return "never"
-	}
-	if d := now.Sub(t); d >= 0 {
+	case d.Abs() < time.Second:
+		return "now"
+	case d > 0:
 		return Span(d) + " ago"
 	}
-	return "in " + Span(t.Sub(now))
+	return "in " + Span(-d)
 }
 
 // Span shows a length of time in its largest unit: 350 ms, 12 s, 5 min, 7 h, 3 d.

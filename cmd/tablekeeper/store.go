@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/agessh"
+
+	"tablekeeper/cmd/tablekeeper/settings"
+	"tablekeeper/storage/archive"
+	"tablekeeper/storage/bucket"
+	"tablekeeper/storage/bucket/dir"
+	"tablekeeper/storage/shelf"
+)
+
+// store is a bucket with the backups in it.
+type store struct {
+	Address   string // without credentials
+	Bucket    bucket.Bucket
+	Catalogue *archive.Catalogue
+}
+
+// openStore opens the bucket at an address.
+func openStore(ctx context.Context, f *fleet, address string) (*store, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, usage("--bucket ./backups, or s3://bucket/prefix?endpoint=https://host", "bucket %q: %w", address, err)
+	}
+	keys, err := readKeys(f.cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &store{Address: redact(u)}
+	opened, err := openBucket(ctx, f, u, s.Address)
+	if err != nil {
+		return nil, err
+	}
+	s.Bucket = bucket.Steady(opened, bucket.SteadyOptions{Logger: f.log})
+	s.Catalogue = archive.NewCatalogue(s.Bucket, keys)
+	return s, nil
+}
+
+// addressOf is a configured address as it is shown and remembered.
+func addressOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return redact(u)
+}
+
+// redact is the address without user and password, which it should not have in the first place.
+func redact(u *url.URL) string {
+	clean := *u
+	clean.User = nil
+	return clean.String()
+}
+
+// openBucket is the one place that knows which package serves which scheme.
+func openBucket(ctx context.Context, f *fleet, u *url.URL, address string) (bucket.Bucket, error) {
+	switch u.Scheme {
+	case "file":
+		return openFolder(f, u, address)
+	}
+	return nil, usage("file:///path, s3://bucket/prefix?endpoint=https://host or aws://bucket/prefix?region=...",
+		"bucket %s: the scheme %q is not known", u.Redacted(), u.Scheme)
+}
+
+// openFolder opens a folder as a bucket. The first time it is made; once a table has a backup in it, a folder that is missing or
+// that has no mark is likely an unmounted disk, and must not be mistaken for an empty bucket.
+func openFolder(f *fleet, u *url.URL, address string) (bucket.Bucket, error) {
+	path, err := dir.Path(u)
+	if err != nil {
+		return nil, usage("--bucket /path/to/folder", "%w", err)
+	}
+	b, err := dir.OpenMarked(path)
+	if err == nil || !errors.Is(err, bucket.ErrNoBucket) {
+		return b, err
+	}
+	if f.shelf == nil {
+		return openFilled(path, err)
+	}
+	for _, t := range f.shelf.Tables() {
+		if r, recordErr := shelf.ReadRecord(t.Path); recordErr == nil && r.Bucket == address {
+			return nil, fail(exitNotFound, "mount it; or, if the backups are lost for good, name another folder",
+				"%s has backups in %s, and that is no bucket now: %w", t.Name, path, err)
+		}
+	}
+	return dir.Create(path)
+}
+
+// openFilled opens a folder without a mark if it has something in it, such as a copy of a bucket.
+func openFilled(path string, unmarked error) (bucket.Bucket, error) {
+	if entries, err := os.ReadDir(path); err != nil || len(entries) == 0 {
+		return nil, unmarked
+	}
+	return dir.Open(path)
+}
+
+// readKeys reads the keys that backups are encrypted to and read with.
+func readKeys(cfg settings.Config) (archive.CatalogueOptions, error) {
+	var opts archive.CatalogueOptions
+	lines := cfg.Encryption.Recipients
+	if file := cfg.Encryption.RecipientsFile; file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return opts, usage("correct encryption.recipients_file", "read the recipients: %w", err)
+		}
+		lines = append(lines, strings.Split(string(data), "\n")...)
+	}
+	for _, line := range lines {
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		r, err := parseRecipient(line)
+		if err != nil {
+			return opts, usage("use a line as `age-keygen` or `ssh-keygen -t ed25519` print it", "recipient %.60q: %w", line, err)
+		}
+		opts.Recipients = append(opts.Recipients, r)
+	}
+	if file := cfg.Encryption.IdentityFile; file != "" {
+		var err error
+		if opts.Identities, err = readIdentities(file); err != nil {
+			return opts, usage("name a file as `age-keygen -o FILE` writes it", "read the identity %s: %w", file, err)
+		}
+	}
+	return opts, nil
+}
+
+func parseRecipient(line string) (age.Recipient, error) {
+	if strings.HasPrefix(line, "ssh-") {
+		return agessh.ParseRecipient(line)
+	}
+	all, err := age.ParseRecipients(strings.NewReader(line))
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+func readIdentities(file string) ([]age.Identity, error) {
+	data, err := os.ReadFile(file)
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return nil, pathErr.Err
+	}
+	if err != nil {
+		return nil, err
+	}
+	if bytes.HasPrefix(data, []byte("-----BEGIN")) {
+		id, err := agessh.ParseIdentity(data)
+		if err != nil {
+			return nil, fmt.Errorf("not an SSH key without a passphrase: %w", err)
+		}
+		return []age.Identity{id}, nil
+	}
+	return age.ParseIdentities(bytes.NewReader(data))
+}
