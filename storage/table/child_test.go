@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,6 +42,7 @@ var children = map[string]func(words []string) error{
 		defer f.Close()
 		return ready()
 	},
+	"write": writeUntilTold,
 	"lock": func(words []string) error {
 		if _, err := Lock(context.Background(), words[0], Owner{Function: "backup", Run: "r1"}); err != nil {
 			return err
@@ -84,6 +86,32 @@ func hold(words []string) error {
 		return err
 	}
 	return db.Close()
+}
+
+// writeUntilTold inserts 1, 2, 3, ... and prints each that is committed, until its input ends.
+func writeUntilTold(words []string) error {
+	db, err := sql.Open("sqlite", "file:"+words[0]+"?_busy_timeout=60000")
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(1)
+	told := make(chan error, 1)
+	go func() {
+		_, err := io.ReadAll(os.Stdin)
+		told <- err
+	}()
+	fmt.Println("ready")
+	for n := 1; ; n++ {
+		if _, err := db.Exec("INSERT INTO written VALUES (?)", n); err != nil {
+			return err
+		}
+		fmt.Println(n)
+		select {
+		case err := <-told:
+			return errors.Join(err, db.Close())
+		default:
+		}
+	}
 }
 
 func childCommand(t testing.TB, words ...string) *exec.Cmd {

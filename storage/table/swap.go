@@ -250,7 +250,7 @@ func (s *swapper) putBack() error {
 	return nil
 }
 
-// place puts the new file where there is none. A link, unlike a rename, never replaces.
+// place puts the new file where there is none.
 func (s *swapper) place() error {
 	if len(tableFiles(s.path)) > 0 {
 		if open, _ := ScanOpen(); len(open.Holders(s.path)) > 0 {
@@ -261,30 +261,7 @@ func (s *swapper) place() error {
 	if err := s.clear(); err != nil {
 		return err
 	}
-	err := s.d.link(s.newFile(), s.path)
-	if noLinks(err) {
-		return s.placeByRename()
-	}
-	if err != nil {
-		return err
-	}
-	if err := s.d.syncDir(s.dir()); err != nil {
-		return errors.Join(err, s.d.remove(s.path))
-	}
-	return s.d.remove(s.newFile())
-}
-
-func (s *swapper) placeByRename() error {
-	if _, err := os.Lstat(s.path); !isGone(err) {
-		return errors.Join(fs.ErrExist, err)
-	}
-	if err := s.d.rename(s.newFile(), s.path); err != nil {
-		return err
-	}
-	if err := s.d.syncDir(s.dir()); err != nil {
-		return errors.Join(err, s.d.rename(s.path, s.newFile()))
-	}
-	return nil
+	return publishName(s.d, s.newFile(), s.path)
 }
 
 // keep links a file into quarantine, unless a former attempt has.

@@ -243,3 +243,52 @@ func TestSwapFailedLeavesTheNewFile(t *testing.T) {
 	}
 	checkWhole(t, s, varieties[0])
 }
+
+// Each step that is left out is found out: by the swap itself, or by what the tests above look at.
+func TestSwapNeedsEveryStep(t *testing.T) {
+	harmless := map[string]bool{
+		// Nothing is there to be removed or changed in these varieties; TestSwapKeepsWhatBelongsToTheTable has some.
+		"attributes": true, "journalmode": true, "remove restore": true,
+		// Nobody else is there: TestSwapRefusesTableInUse and TestSwapNeedsTheLease.
+		"lock": true, "lease": true, "undisturbed": true,
+		// Without a power cut: TestSwapNeedsEverySync.
+		"sync": true, "syncdir": true,
+		// Made by a later step, or by the lock, as well.
+		"mkdir": true,
+	}
+	found := 0
+	for _, v := range []variety{varieties[0], varieties[4], damaged} {
+		for n := 0; ; n++ {
+			s := stage(t, v)
+			r := recorder{hasty: true, fail: func(i int, _ call) error {
+				if i == n {
+					return errSkip
+				}
+				return nil
+			}}
+			_, err := swap(t.Context(), r.disk(), s.table, s.fresh, SwapOptions{Now: swapTime})
+			if len(r.calls) <= n {
+				break
+			}
+			op := r.calls[n].op
+			if op == "remove" && strings.HasPrefix(r.calls[n].paths[0], s.fresh+"-") {
+				op = "remove restore"
+			}
+			why := judge(t, func(judge *verdict) {
+				if err == nil && check(judge, s, v) != "new" {
+					judge.Error("not swapped")
+				}
+			})
+			if harmless[op] {
+				continue
+			}
+			found++
+			if err == nil && why == "" {
+				t.Errorf("%s: nobody notices that this is left out: %s", v.name, readable(filepath.Dir(s.table), r.calls[n:n+1]))
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d steps were left out", found)
+	}
+}

@@ -176,3 +176,37 @@ func TestResumeKilledAtEachCall(t *testing.T) {
 		})
 	}
 }
+
+func TestOverwriteKilledAtEachCall(t *testing.T) {
+	needStrace(t)
+	for _, v := range overwritten[:2] {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			seen := make(map[string]int)
+			var s scene
+			kills := killAtEachCall(t, func(t *testing.T) (string, []string) {
+				s = stage(t, v)
+				return filepath.Dir(s.table), []string{"overwrite", s.table, s.fresh}
+			}, func(t *testing.T, _, at string) {
+				if out, err := childCommand(t, "resume", s.table).CombinedOutput(); err != nil {
+					t.Fatalf("%s: resume: %v\n%s", at, err, out)
+				}
+				// SQLite's own recovery comes with the first reader. A copy of what is still in place may be kept.
+				word, kept := contentOf(t, s.table), keptContent(t, s)
+				if word != "old" && (word != "new" || kept != "old") {
+					t.Fatalf("%s: content %q, in quarantine %q", at, word, kept)
+				}
+				seen[word]++
+				// An empty journal is SQLite's to use again.
+				checkLitter(t, s, "a.db-journal")
+				if hotJournal(s.table + "-journal") {
+					t.Fatalf("%s: the journal is still hot", at)
+				}
+			})
+			if seen["old"] == 0 || seen["new"] == 0 {
+				t.Errorf("outcomes %v: not the overwrite was killed", seen)
+			}
+			t.Logf("%d kills, outcomes %v", kills, seen)
+		})
+	}
+}

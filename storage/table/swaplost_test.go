@@ -193,8 +193,8 @@ func (v *verdict) Errorf(format string, args ...any) { v.Error(fmt.Sprintf(forma
 func (v *verdict) Fatal(args ...any)                 { v.Error(args...); panic(stop{}) }
 func (v *verdict) Fatalf(format string, args ...any) { v.Fatal(fmt.Sprintf(format, args...)) }
 
-// damage tells what is wrong with a table after a power cut with this outcome.
-func (l *lossyDisk) damage(t testing.TB, choice map[string]map[string]uint64, v variety, told bool) string {
+// judge tells what f finds wrong.
+func judge(t testing.TB, f func(*verdict)) string {
 	judge := &verdict{TB: t}
 	func() {
 		defer func() {
@@ -202,6 +202,14 @@ func (l *lossyDisk) damage(t testing.TB, choice map[string]map[string]uint64, v 
 				panic(r)
 			}
 		}()
+		f(judge)
+	}()
+	return judge.why
+}
+
+// damage tells what is wrong with a table after a power cut with this outcome.
+func (l *lossyDisk) damage(t testing.TB, choice map[string]map[string]uint64, v variety, told bool) string {
+	return judge(t, func(judge *verdict) {
 		dir, err := os.MkdirTemp(t.TempDir(), "")
 		must(t, err)
 		l.materialize(t, dir, choice)
@@ -212,8 +220,7 @@ func (l *lossyDisk) damage(t testing.TB, choice map[string]map[string]uint64, v 
 		if word := check(judge, s, v); told && word != "new" {
 			judge.Fatal("the swap was told as done, and is not")
 		}
-	}()
-	return judge.why
+	})
 }
 
 // cutPower makes a swap and cuts the power before each of its calls, and after the last. It returns the call before which a cut
