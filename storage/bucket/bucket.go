@@ -11,7 +11,7 @@
 // keys that CheckKey refuses are passed over.
 //
 // Missing: an object that is not there is [fs.ErrNotExist] to Get, Head, Tags and SetTags, nothing to Delete, and no item to
-// List. A bucket that is not there (no such folder, a mount that went away, no such S3 bucket) is [ErrNoBucket] to every
+// List. So is a key that only begins others, up to a slash (what Tags and SetTags say of one is the store's affair). A bucket that is not there (no such folder, a mount that went away, no such S3 bucket) is [ErrNoBucket] to every
 // method: it never looks like an empty bucket.
 //
 // Repeated: Put, Delete and SetTags may be called again with the same arguments, and the last call wins. A Put replaces

@@ -86,7 +86,7 @@ func checkSegment(s string) error {
 }
 
 // CheckTags refuses, with ErrKey, tags outside the limits of S3: 10 of them, keys of 1 to 128 and values of up to 256 characters, each
-// of letters, digits, spaces and + - = . _ : / @.
+// of ASCII letters, digits, spaces and + - = . _ : / @.
 func CheckTags(tags map[string]string) error {
 	if len(tags) > maxTags {
 		return fmt.Errorf("%w: %d tags, at most %d are allowed", ErrKey, len(tags), maxTags)
@@ -103,8 +103,9 @@ func CheckTags(tags map[string]string) error {
 }
 
 func tagText(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(" +-=._:/@", r)
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !letter && !strings.ContainsRune(" +-=._:/@", r)
 	})
 }
 

@@ -185,7 +185,7 @@ func (s *suite) tags(t *testing.T) {
 		}
 	}
 	check(want)
-	for _, tags := range []map[string]string{{"one": "1"}, {"two": "2", "größe": "ü"}, {}, nil, {"last": "x"}} {
+	for _, tags := range []map[string]string{{"one": "1"}, {"two": "2", "Three": "3"}, {}, nil, {"last": "x"}} {
 		if err := b.SetTags(t.Context(), "k", tags); err != nil {
 			t.Fatalf("SetTags(%v): %v", tags, err)
 		}
@@ -216,5 +216,5 @@ func BadTags() []map[string]string {
 	for i := range 11 {
 		eleven[fmt.Sprint(i)] = "x"
 	}
-	return []map[string]string{eleven, {"": "x"}, {string(make([]byte, 129)): "x"}, {"k": string(bytes.Repeat([]byte("v"), 257))}, {"a&b": "x"}, {"k": "<v>"}, {"k": "\xff"}}
+	return []map[string]string{eleven, {"": "x"}, {string(make([]byte, 129)): "x"}, {"k": string(bytes.Repeat([]byte("v"), 257))}, {"a&b": "x"}, {"k": "<v>"}, {"k": "\xff"}, {"größe": "x"}}
 }
