@@ -22,8 +22,9 @@ import (
 //
 //   - A rollback journal holds page 1 as it was before the transaction. So the file's counter is the journal's (page 1 not
 //     yet written) or one more (written).
-//   - A WAL holds page 1 as it was after one of its transactions, and the file gets its page 1 only from there. So the
-//     counter of the newest page 1 in a WAL is never behind the file's.
+//   - A WAL holds page 1 as it was after some of its transactions, each of which raised the counter of the one before it by
+//     one or left it. The file had the counter before the first, and gets its page 1 from nowhere else. So the file's
+//     counter lies between the one before the oldest page 1 in the WAL and that of the newest.
 //
 // A journal of another table whose counter happens to fit is not seen: nothing in the file could tell.
 
@@ -32,22 +33,24 @@ func foreign(format string, args ...any) error {
 }
 
 // besides reads what lies beside the file at path, and returns ErrForeignJournal if SQLite, by opening the file, would apply
-// a journal or a WAL that does not belong to it. It reads only. Live writers may change every one of the files meanwhile:
-// the header is read before the journals and again after, and a suspicion counts only if it stood still, twice.
+// a journal or a WAL that does not belong to it. It reads only. Live writers may change every one of the files meanwhile, so a
+// suspicion counts only if it comes twice while the header stands still; where it never does, the file has a live writer, and
+// the journal is that one's.
 func besides(ctx context.Context, path string) (header, walState, error) {
 	const tries = 5
-	var suspicion error
-	for range tries {
-		h, w, err := lookBesides(ctx, path)
-		if !errors.Is(err, ErrForeignJournal) {
-			return h, w, err
+	for n := 1; ; n++ {
+		h, w, suspicion := lookBesides(ctx, path)
+		if !errors.Is(suspicion, ErrForeignJournal) {
+			return h, w, suspicion
 		}
-		suspicion = err
-		if again, _, err := lookBesides(ctx, path); errors.Is(err, ErrForeignJournal) && again == h {
-			break
+		again, _, err := lookBesides(ctx, path)
+		switch {
+		case errors.Is(err, ErrForeignJournal) && again == h:
+			return h, w, fmt.Errorf("%w; if it is a leftover, move it away and open the table again", err)
+		case n == tries:
+			return h, w, nil
 		}
 	}
-	return header{}, walState{}, fmt.Errorf("%w; if it is a leftover, move it away and open the table again", suspicion)
 }
 
 func lookBesides(ctx context.Context, path string) (header, walState, error) {

@@ -20,6 +20,7 @@ type walState struct {
 	size   int64  // of the -wal file
 	frames int64  // up to the last commit
 	pages  int64  // size of the database after it; 0: no commit in the WAL
+	first  uint32 // change counter of the oldest committed page 1, if page1 is not nil
 	page1  []byte // header of the newest committed page 1; nil: it is not in the WAL
 }
 
@@ -59,7 +60,7 @@ func readWAL(ctx context.Context, path string, h header) (walState, error) {
 // scan reads frames up to the first that is not valid.
 func (w *walState) scan(ctx context.Context, r io.Reader, head []byte, s *walSum, pageSize int64) error {
 	frame := make([]byte, walFrameSize+pageSize)
-	page1, seen := make([]byte, headerSize), false
+	page1, seen, first := make([]byte, headerSize), false, uint32(0)
 	for n := int64(1); ; n++ {
 		if n%framesPerBreath == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -72,13 +73,15 @@ func (w *walState) scan(ctx context.Context, r io.Reader, head []byte, s *walSum
 			return nil
 		}
 		if number == 1 {
-			seen = true
 			copy(page1, frame[walFrameSize:])
+			if !seen {
+				seen, first = true, binary.BigEndian.Uint32(page1[24:])
+			}
 		}
 		if commit != 0 {
 			w.frames, w.pages = n, int64(commit)
 			if seen {
-				w.page1 = append(w.page1[:0], page1...)
+				w.first, w.page1 = first, append(w.page1[:0], page1...)
 			}
 		}
 	}
@@ -99,8 +102,8 @@ func (w *walState) judge(path string, pageSize int64, h header) error {
 	switch {
 	case err != nil || newest.pageSize != h.pageSize:
 		return foreign("page 1 in %s is not that of an SQLite database", path)
-	case int32(newest.changeCounter-h.changeCounter) < 0:
-		return foreign("%s is at transaction %d, the file is already at %d", path, newest.changeCounter, h.changeCounter)
+	case int32(newest.changeCounter-h.changeCounter) < 0, int32(h.changeCounter-w.first+1) < 0:
+		return foreign("%s is of transactions %d to %d, the file is at %d", path, w.first, newest.changeCounter, h.changeCounter)
 	}
 	return nil
 }
