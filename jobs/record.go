@@ -20,6 +20,7 @@ func (x *run) update(change func(rec *history.Run)) {
 	defer x.mu.Unlock()
 	if !x.final {
 		change(&x.rec)
+		x.changed = true
 	}
 }
 
@@ -32,7 +33,12 @@ func (x *run) flushEvery(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			x.save(ctx)
+			x.mu.Lock()
+			changed := x.changed
+			x.mu.Unlock()
+			if changed {
+				x.save(ctx)
+			}
 		}
 	}
 }
@@ -47,6 +53,7 @@ func (x *run) save(ctx context.Context) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if err != nil {
+		x.changed = true
 		for _, e := range c.Entries {
 			x.dirty[e.N] = true
 		}
@@ -68,6 +75,7 @@ func (x *run) change() history.Change {
 		c.Entries = append(c.Entries, history.NumberedEntry{N: i, Entry: x.rec.Entries[i]})
 	}
 	clear(x.dirty)
+	x.changed = false
 	c.Phases = append(c.Phases, x.rec.Phases[x.phases:]...)
 	c.Log = append(c.Log, x.rec.Log[x.lines:]...)
 	return c

@@ -26,6 +26,7 @@ type run struct {
 	mu       sync.Mutex
 	rec      history.Run
 	final    bool
+	changed  bool         // something is not saved
 	dirty    map[int]bool // entries that changed since they were saved
 	phases   int          // phases and log lines that were saved
 	lines    int

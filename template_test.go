@@ -1,0 +1,258 @@
+package tablekeeper_test
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+
+	"tablekeeper"
+	"tablekeeper/jobs/template"
+)
+
+// The template's invariants: what a deployment relies on, and what no later change may take away.
+
+func read(t *testing.T, overrides map[string]string) *template.Template {
+	t.Helper()
+	tpl, err := template.Read("template.yaml", tablekeeper.Template, overrides)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tpl
+}
+
+func TestTheSixFunctions(t *testing.T) {
+	type declared struct {
+		Expression, Input string
+		Timeout           time.Duration
+		Retries           int
+	}
+	want := map[string]declared{
+		"compact": {"rate(6 hours)", `{"tables":["*"]}`, 900 * time.Second, 1},
+		"backup":  {"rate(6 hours)", `{"tables":["*"]}`, 900 * time.Second, 1},
+		"verify":  {"rate(1 day)", `{"tables":["*"],"backup":"latest"}`, 900 * time.Second, 1},
+		"restore": {"", "", 900 * time.Second, 0}, // by hand
+		"recover": {"", "", 900 * time.Second, 1}, // when corruption is found
+		"sweep":   {"rate(1 hour)", `{}`, 300 * time.Second, 1},
+	}
+	got := map[string]declared{}
+	tpl := read(t, nil)
+	for _, f := range tpl.Functions {
+		d := declared{Timeout: f.Timeout, Retries: f.MaxRetries}
+		for _, s := range f.Schedules {
+			d.Expression, d.Input = s.Expression.String(), string(s.Input)
+			if !s.Enabled || s.Expression.Location() != time.UTC {
+				t.Errorf("%s: schedule %s is %+v", f.Name, s.ID, s)
+			}
+		}
+		got[f.Name] = d
+		if f.OnFailure != "BackupsTopic" || f.Environment["TABLEKEEPER_FUNCTION"] != f.Name || f.MaxEventAge != time.Hour {
+			t.Errorf("%s: on failure %q, age %v, environment %v", f.Name, f.OnFailure, f.MaxEventAge, f.Environment)
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if len(tpl.Notes) != 0 {
+		t.Errorf("notes %q", tpl.Notes)
+	}
+}
+
+func TestEveryParameterReachesWhoNeedsIt(t *testing.T) {
+	tpl := read(t, map[string]string{"CompactSchedule": "rate(2 hours)", "BackupSchedule": "cron(0 3 * * ? *)", "VerifySchedule": "rate(2 days)",
+		"SweepSchedule": "rate(3 hours)", "ScheduleTimezone": "Europe/Berlin", "ScheduleState": "DISABLED", "CompactThreshold": "0.25", "CompactMaxPause": "250ms",
+		"BackupRPO": "36h", "RetentionDays": "7", "QuarantineDays": "3"})
+	for name, expression := range map[string]string{"compact": "rate(2 hours)", "backup": "cron(0 3 * * ? *)", "verify": "rate(2 days)", "sweep": "rate(3 hours)"} {
+		f, _ := tpl.Function(name)
+		s := f.Schedules[0]
+		if s.Expression.String() != expression || s.Enabled || s.Expression.Location().String() != "Europe/Berlin" {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+	compact, _ := tpl.Function("compact")
+	sweep, _ := tpl.Function("sweep")
+	for name, want := range map[string]string{"TABLEKEEPER_COMPACT_THRESHOLD": "0.25", "TABLEKEEPER_COMPACT_MAX_PAUSE": "250ms",
+		"TABLEKEEPER_BACKUP_RPO": "36h", "TABLEKEEPER_RETENTION_DAYS": "7", "TABLEKEEPER_QUARANTINE_DAYS": "3", "TABLEKEEPER_BACKUP_SCHEDULE": "cron(0 3 * * ? *)"} {
+		if got := compact.Environment[name] + sweep.Environment[name]; got != want {
+			t.Errorf("%s is %q", name, got)
+		}
+	}
+	if rpo, err := tpl.RPO(time.Now()); err != nil || rpo != 36*time.Hour {
+		t.Errorf("RPO %v, %v", rpo, err)
+	}
+	if rpo, err := read(t, nil).RPO(time.Now()); err != nil || rpo != 12*time.Hour {
+		t.Errorf("RPO by default %v, %v", rpo, err)
+	}
+	for _, p := range tpl.Parameters {
+		if !p.HasDefault {
+			t.Errorf("parameter %s has no default: a first deployment must need none", p.Name)
+		}
+		if !strings.Contains(string(tablekeeper.Template), "#") || !regexp.MustCompile(`(?m)^# .*\b`+p.Name+`\b`).Match(tablekeeper.Template) {
+			t.Errorf("parameter %s is not explained in the comments", p.Name)
+		}
+	}
+}
+
+type resource struct {
+	Type           string         `yaml:"Type"`
+	DeletionPolicy string         `yaml:"DeletionPolicy"`
+	Properties     map[string]any `yaml:"Properties"`
+}
+
+// raw is the template as YAML, with tags read as the texts behind them.
+func raw(t *testing.T) map[string]resource {
+	t.Helper()
+	var doc struct {
+		Resources map[string]resource `yaml:"Resources"`
+	}
+	text := regexp.MustCompile(`!(Ref|Sub|GetAtt|If|Not|Equals) `).ReplaceAllString(string(tablekeeper.Template), "")
+	text = regexp.MustCompile(`Sub "([^"]*)"`).ReplaceAllString(text, `"$1"`)
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc.Resources
+}
+
+// walk calls f for every map in v.
+func walk(v any, f func(map[string]any)) {
+	switch v := v.(type) {
+	case map[string]any:
+		f(v)
+		for _, inner := range v {
+			walk(inner, f)
+		}
+	case []any:
+		for _, inner := range v {
+			walk(inner, f)
+		}
+	}
+}
+
+func texts(v any) (all []string) {
+	switch v := v.(type) {
+	case string:
+		return []string{v}
+	case []any:
+		for _, inner := range v {
+			all = append(all, texts(inner)...)
+		}
+	}
+	return all
+}
+
+func TestNobodyMayDoMoreThanItNeeds(t *testing.T) {
+	deleters := map[string][]string{}
+	statements := 0
+	for id, r := range raw(t) {
+		walk(r.Properties, func(m map[string]any) {
+			if m["Effect"] != "Allow" {
+				return
+			}
+			statements++
+			for _, action := range texts(m["Action"]) {
+				if strings.Contains(action, "*") {
+					t.Errorf("%s: action %s", id, action)
+				}
+				if strings.Contains(action, "Delete") {
+					deleters[id] = append(deleters[id], m["Sid"].(string))
+				}
+			}
+			if len(texts(m["Action"])) == 0 || len(texts(m["Resource"])) == 0 {
+				t.Errorf("%s: statement %v has no action or resource", id, m["Sid"])
+			}
+			for _, where := range texts(m["Resource"]) {
+				if where == "*" || strings.HasSuffix(where, ".Arn}/*") || strings.Contains(where, "arn:aws:") {
+					t.Errorf("%s: resource %s", id, where)
+				}
+			}
+			if m["Sid"] == "DeleteSuperseded" && !strings.Contains(yamlText(t, m["Condition"]), "s3:ExistingObjectTag/tablekeeper: superseded") {
+				t.Errorf("%s: backups that are not superseded may be deleted: %v", id, m["Condition"])
+			}
+		})
+	}
+	if d := cmp.Diff(map[string][]string{"SweepFunction": {"DeleteQuarantine", "DeleteSuperseded"}}, deleters); d != "" {
+		t.Errorf("who may delete: %s", d)
+	}
+	if statements < 30 {
+		t.Errorf("only %d statements were looked at", statements)
+	}
+}
+
+func yamlText(t *testing.T, v any) string {
+	t.Helper()
+	text, err := yaml.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestNothingIsLostWithTheStack(t *testing.T) {
+	buckets := 0
+	for id, r := range raw(t) {
+		if r.Type != "AWS::S3::Bucket" {
+			continue
+		}
+		buckets++
+		text := yamlText(t, r.Properties)
+		if r.DeletionPolicy != "Retain" {
+			t.Errorf("%s: DeletionPolicy %q", id, r.DeletionPolicy)
+		}
+		for _, need := range []string{"Status: Enabled", "BlockPublicAcls: true", "BlockPublicPolicy: true", "IgnorePublicAcls: true", "RestrictPublicBuckets: true",
+			"BucketOwnerEnforced", "SSEAlgorithm", "NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} {
+			if !strings.Contains(text, need) {
+				t.Errorf("%s has no %s", id, need)
+			}
+		}
+		rules := r.Properties["LifecycleConfiguration"].(map[string]any)["Rules"].([]any)
+		for _, rule := range rules {
+			text := yamlText(t, rule)
+			if strings.Contains(text, "ExpirationInDays") && !(strings.Contains(text, "Key: tablekeeper") && strings.Contains(text, "Value: superseded")) {
+				t.Errorf("%s: a rule expires objects by age alone:\n%s", id, text)
+			}
+		}
+	}
+	if buckets != 2 {
+		t.Errorf("%d buckets", buckets)
+	}
+}
+
+func TestSilenceIsAnAlarm(t *testing.T) {
+	var alarms []string
+	for id, r := range raw(t) {
+		if r.Type != "AWS::CloudWatch::Alarm" {
+			continue
+		}
+		alarms = append(alarms, id)
+		if len(texts(r.Properties["AlarmActions"])) == 0 || len(texts(r.Properties["OKActions"])) == 0 {
+			t.Errorf("%s tells nobody, or does not tell when it is over", id)
+		}
+		if id == "BackupOverdue" && r.Properties["TreatMissingData"] != "breaching" {
+			t.Error("missing data does not breach BackupOverdue")
+		}
+	}
+	slices.Sort(alarms)
+	want := []string{"BackupErrors", "BackupOverdue", "CompactErrors", "RecoverErrors", "RestoreErrors", "SweepErrors", "Throttles", "Undelivered", "VerifyErrors"}
+	if d := cmp.Diff(want, alarms); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestCfnLint(t *testing.T) {
+	lint, err := exec.LookPath("cfn-lint")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("cfn-lint is needed")
+		}
+		t.Skip("NOT TESTED: cfn-lint is not installed")
+	}
+	if out, err := exec.CommandContext(t.Context(), lint, "template.yaml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
