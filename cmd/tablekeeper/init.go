@@ -139,8 +139,8 @@ version: 1
 
 # Keys of the bucket, if the standard AWS sources (environment, profile, role) do not have them.
 # credentials:
-#   access_key_file: /etc/tablekeeper/access_key
-#   secret_key_file: /etc/tablekeeper/secret_key
+#   access_key_id_file: /etc/tablekeeper/access_key
+#   secret_access_key_file: /etc/tablekeeper/secret_key
 
 # Parameters of the template: schedules, retention, thresholds. tablekeeper jobs shows what they come to.
 # parameters:

@@ -24,6 +24,9 @@ type entry struct {
 	BytesBefore int64   `json:"bytes_before"`
 	BytesAfter  int64   `json:"bytes_after"`
 	FreeRatio   float64 `json:"freelist_ratio"`
+	Threshold   float64 `json:"threshold"`
+	PauseMS     int64   `json:"predicted_pause_ms"`
+	MaxPauseMS  int64   `json:"max_pause_ms"`
 	Backup      string  `json:"backup"`
 	BackupUsed  string  `json:"backup_used"`
 	BytesStored int64   `json:"bytes_stored"`
@@ -68,13 +71,23 @@ func (e entry) sentence() string {
 	case "swept":
 		return fmt.Sprintf("%s looked at, %s freed in %s", screen.Count(e.Tables, "table"), screen.Bytes(e.BytesFreed), took)
 	case "skipped":
-		detail := e.Detail
-		if detail == "" && e.Holder != "" {
-			detail = "by " + e.Holder
-		}
-		return joinWords(strings.ReplaceAll(e.Reason, "_", " "), detail)
+		return joinWords(strings.ReplaceAll(e.Reason, "_", " "), cmp.Or(e.Detail, e.why()))
 	}
 	return cmp.Or(e.Detail, e.Error, strings.ReplaceAll(e.Reason, "_", " "))
+}
+
+// why explains the reason of a skip by its figures.
+func (e entry) why() string {
+	switch {
+	case e.Reason == "below_threshold":
+		return fmt.Sprintf("%s free, compacted above %s", screen.Percent(e.FreeRatio), screen.Percent(e.Threshold))
+	case e.Reason == "would_block" && e.PauseMS > 0:
+		return fmt.Sprintf("users would wait about %s, and %s is allowed: --max-pause",
+			screen.Span(time.Duration(e.PauseMS)*time.Millisecond), screen.Span(time.Duration(e.MaxPauseMS)*time.Millisecond))
+	case e.Holder != "":
+		return "by " + e.Holder
+	}
+	return ""
 }
 
 func (e entry) backup() string {

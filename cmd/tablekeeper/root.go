@@ -63,9 +63,10 @@ globs and paths: --tables, TABLEKEEPER_TABLES, or tables: in tablekeeper.yaml.`,
 		&cobra.Group{ID: "work", Title: "Work on tables:"},
 		&cobra.Group{ID: "look", Title: "Look:"},
 	)
-	addCommands(root, "start", newInit(p), newDiscover(p), newServe(p))
+	addCommands(root, "start", newDemo(p), newInit(p), newDiscover(p), newServe(p), newCheck(p))
 	addCommands(root, "work", newCompact(p), newBackup(p), newVerify(p), newRestore(p), newInvoke(p))
 	addCommands(root, "look", newStatus(p), newBackups(p), newJobs(p), newRuns(p), newVersion(p))
+	root.AddCommand(newDemoWriter(p))
 	return root
 }
 

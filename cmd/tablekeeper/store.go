@@ -17,6 +17,8 @@ import (
 	"tablekeeper/storage/archive"
 	"tablekeeper/storage/bucket"
 	"tablekeeper/storage/bucket/dir"
+	"tablekeeper/storage/bucket/minio"
+	"tablekeeper/storage/bucket/remote"
 	"tablekeeper/storage/shelf"
 )
 
@@ -37,7 +39,7 @@ func openStore(ctx context.Context, f *fleet, address string) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &store{Address: redact(u)}
+	s := &store{Address: addressOf(address)}
 	opened, err := openBucket(ctx, f, u, s.Address)
 	if err != nil {
 		return nil, err
@@ -47,19 +49,16 @@ func openStore(ctx context.Context, f *fleet, address string) (*store, error) {
 	return s, nil
 }
 
-// addressOf is a configured address as it is shown and remembered.
+// addressOf says which bucket an address means: without credentials, and without the parameters that only say how to reach it.
 func addressOf(address string) string {
 	u, err := url.Parse(address)
-	if err != nil {
+	if err != nil || address == "" {
 		return ""
 	}
-	return redact(u)
-}
-
-// redact is the address without user and password, which it should not have in the first place.
-func redact(u *url.URL) string {
-	clean := *u
-	clean.User = nil
+	clean := url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimSuffix(u.Path, "/")}
+	if endpoint := u.Query().Get("endpoint"); endpoint != "" {
+		clean.RawQuery = "endpoint=" + endpoint
+	}
 	return clean.String()
 }
 
@@ -68,9 +67,34 @@ func openBucket(ctx context.Context, f *fleet, u *url.URL, address string) (buck
 	switch u.Scheme {
 	case "file":
 		return openFolder(f, u, address)
+	case "s3":
+		return openRemote(ctx, f.cfg, u, minio.Open)
 	}
 	return nil, usage("file:///path, s3://bucket/prefix?endpoint=https://host or aws://bucket/prefix?region=...",
 		"bucket %s: the scheme %q is not known", u.Redacted(), u.Scheme)
+}
+
+// openRemote opens a bucket at an S3 store. The configured files with its keys count where the address names none.
+func openRemote(
+	ctx context.Context, cfg settings.Config, u *url.URL, open func(context.Context, *url.URL, remote.Options) (*remote.Store, error),
+) (bucket.Bucket, error) {
+	query := u.Query()
+	named := query.Has("credentials_file") || query.Has("access_key_id_file")
+	for name, file := range map[string]string{
+		"access_key_id_file": cfg.Credentials.AccessKeyIDFile, "secret_access_key_file": cfg.Credentials.SecretAccessKeyFile,
+		"session_token_file": cfg.Credentials.SessionTokenFile,
+	} {
+		if file != "" && !named {
+			query.Set(name, file)
+		}
+	}
+	with := *u
+	with.RawQuery = query.Encode()
+	b, err := open(ctx, &with, remote.Options{})
+	if err != nil {
+		return nil, usage("see docs/configuration.md, Where backups go", "%w", err)
+	}
+	return b, nil
 }
 
 // openFolder opens a folder as a bucket. The first time it is made; once a table has a backup in it, a folder that is missing or

@@ -56,9 +56,9 @@ type Encryption struct {
 
 // Credentials names the files that hold the keys of the bucket. Without them the standard AWS sources are asked.
 type Credentials struct {
-	AccessKeyFile    string `yaml:"access_key_file"`
-	SecretKeyFile    string `yaml:"secret_key_file"`
-	SessionTokenFile string `yaml:"session_token_file"`
+	AccessKeyIDFile     string `yaml:"access_key_id_file"`
+	SecretAccessKeyFile string `yaml:"secret_access_key_file"`
+	SessionTokenFile    string `yaml:"session_token_file"`
 }
 
 // Log says how the log on standard error looks. Format is text or json; Level debug, info, warn or error.

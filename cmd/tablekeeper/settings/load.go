@@ -128,11 +128,11 @@ func Variables() map[string]string {
 		"tables": "TABLEKEEPER_TABLES", "bucket": "TABLEKEEPER_BUCKET", "second_bucket": "TABLEKEEPER_SECOND_BUCKET",
 		"state": "TABLEKEEPER_STATE", "template": "TABLEKEEPER_TEMPLATE",
 		"log.format": "TABLEKEEPER_LOG_FORMAT", "log.level": "TABLEKEEPER_LOG_LEVEL",
-		"encryption.identity_file":       "TABLEKEEPER_IDENTITY_FILE",
-		"encryption.recipients_file":     "TABLEKEEPER_RECIPIENTS_FILE",
-		"credentials.access_key_file":    "TABLEKEEPER_ACCESS_KEY_FILE",
-		"credentials.secret_key_file":    "TABLEKEEPER_SECRET_KEY_FILE",
-		"credentials.session_token_file": "TABLEKEEPER_SESSION_TOKEN_FILE",
+		"encryption.identity_file":           "TABLEKEEPER_IDENTITY_FILE",
+		"encryption.recipients_file":         "TABLEKEEPER_RECIPIENTS_FILE",
+		"credentials.access_key_id_file":     "TABLEKEEPER_ACCESS_KEY_ID_FILE",
+		"credentials.secret_access_key_file": "TABLEKEEPER_SECRET_ACCESS_KEY_FILE",
+		"credentials.session_token_file":     "TABLEKEEPER_SESSION_TOKEN_FILE",
 	}
 }
 
@@ -154,8 +154,8 @@ func (c *Config) overrideAll(opts LoadOptions) {
 		{"log.level", f.LogLevel, &c.Log.Level, plain},
 		{"encryption.identity_file", "", &c.Encryption.IdentityFile, path},
 		{"encryption.recipients_file", "", &c.Encryption.RecipientsFile, path},
-		{"credentials.access_key_file", "", &c.Credentials.AccessKeyFile, path},
-		{"credentials.secret_key_file", "", &c.Credentials.SecretKeyFile, path},
+		{"credentials.access_key_id_file", "", &c.Credentials.AccessKeyIDFile, path},
+		{"credentials.secret_access_key_file", "", &c.Credentials.SecretAccessKeyFile, path},
 		{"credentials.session_token_file", "", &c.Credentials.SessionTokenFile, path},
 	} {
 		if v := c.override(opts, o.key, o.flag); v != "" {

@@ -66,7 +66,7 @@ func TestLoadFindsTheFile(t *testing.T) {
 func TestLoadRefuses(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "newer.yaml"), "version: 9\n")
-	write(t, filepath.Join(dir, "half.yaml"), "credentials: {access_key_file: a}\n")
+	write(t, filepath.Join(dir, "half.yaml"), "credentials: {access_key_id_file: a}\n")
 	write(t, filepath.Join(dir, "blind.yaml"), "encryption: {recipients: [age1]}\n")
 	write(t, filepath.Join(dir, "listen.yaml"), "listen: :8080\n")
 	for name, f := range map[string]Flags{

@@ -37,7 +37,7 @@ state: /var/lib/tk
 encryption:
   recipients: [age1abc]
   identity_file: id.txt
-credentials: {access_key_file: a, secret_key_file: s}
+credentials: {access_key_id_file: a, secret_access_key_file: s}
 parameters:
   CompactThreshold: 0.2
   Enabled: true
@@ -59,7 +59,7 @@ func TestParse(t *testing.T) {
 		}},
 		Bucket: "s3://b/p?region=eu: 1", SecondBucket: "file:///second", State: "/var/lib/tk",
 		Encryption:  Encryption{Recipients: []string{"age1abc"}, IdentityFile: "id.txt"},
-		Credentials: Credentials{AccessKeyFile: "a", SecretKeyFile: "s"},
+		Credentials: Credentials{AccessKeyIDFile: "a", SecretAccessKeyFile: "s"},
 		Parameters:  map[string]Scalar{"CompactThreshold": "0.2", "Enabled": "true", "BackupSchedule": "rate(6 hours)"},
 		Log:         Log{Format: "json", Level: "debug"},
 	}

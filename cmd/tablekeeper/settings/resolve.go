@@ -48,7 +48,7 @@ func (c *Config) resolve(dir string) {
 	c.SecondBucket = absoluteAddress(dir, c.SecondBucket)
 	for _, p := range []*string{
 		&c.State, &c.Template, &c.Encryption.IdentityFile, &c.Encryption.RecipientsFile,
-		&c.Credentials.AccessKeyFile, &c.Credentials.SecretKeyFile, &c.Credentials.SessionTokenFile,
+		&c.Credentials.AccessKeyIDFile, &c.Credentials.SecretAccessKeyFile, &c.Credentials.SessionTokenFile,
 	} {
 		*p = absolute(dir, *p)
 	}
@@ -107,9 +107,9 @@ func (c *Config) validate() error {
 }
 
 func (c *Config) validateSecrets() error {
-	if (c.Credentials.AccessKeyFile == "") != (c.Credentials.SecretKeyFile == "") {
+	if (c.Credentials.AccessKeyIDFile == "") != (c.Credentials.SecretAccessKeyFile == "") {
 		return invalid("set both, or neither to use the standard AWS sources",
-			"%s: access_key_file and secret_key_file belong together", c.Origin("credentials"))
+			"%s: access_key_id_file and secret_access_key_file belong together", c.Origin("credentials"))
 	}
 	encrypts := len(c.Encryption.Recipients) > 0 || c.Encryption.RecipientsFile != ""
 	if encrypts && c.Encryption.IdentityFile == "" {
