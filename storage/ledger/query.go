@@ -100,3 +100,15 @@ func (l *Ledger) Proven(page uint32) bool {
 
 // chainOf is where the chain of the log starts for a serialised image.
 func chainOf(b []byte) uint32 { return binary.LittleEndian.Uint32(b[headerSize-4:]) }
+
+// Freeze returns what Accepts says at this moment, for later.
+func (l *Ledger) Freeze() func(page, sum uint32) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	frozen := &Ledger{versions: make(map[uint32][]uint32, len(l.versions))}
+	frozen.im.sums = slices.Clone(l.im.sums)
+	for page, sums := range l.versions {
+		frozen.versions[page] = slices.Clone(sums)
+	}
+	return frozen.Accepts
+}

@@ -219,3 +219,24 @@ func (l *Ledger) Prove() error {
 	}
 	return nil
 }
+
+// Distrust makes pages fail their sums, durably, until they are written again: they were damaged, and what is in the file now
+// was made from that.
+func (l *Ledger) Distrust(pages []uint32) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(pages) == 0 {
+		return nil
+	}
+	pages = slices.Clone(pages)
+	slices.Sort(pages)
+	for _, p := range slices.Compact(pages) {
+		if p > 0 && int64(p) <= int64(len(l.im.sums)) && len(l.versions[p]) == 0 {
+			l.im.sums[p-1] = max(^l.im.sums[p-1], 1)
+		}
+	}
+	if err := l.fold(); err != nil {
+		return fmt.Errorf("ledger %s: %w", l.path, err)
+	}
+	return nil
+}

@@ -43,6 +43,9 @@ func (t *Table) Detach(ctx context.Context) error {
 type AttachOptions struct {
 	// Trusted: the file has just been checked, so that its pages need not be compared with the ledger now.
 	Trusted bool
+	// LedgerHolds: only the caller has touched the file since Detach, to give pages the content that the ledger knows.
+	// What differs is damaged, even where SQLite's own traces would leave that open.
+	LedgerHolds bool
 }
 
 // Attach opens the files again and goes on serving whoever waits. The file may be another one than before: repaired, or swapped
@@ -53,7 +56,7 @@ func (t *Table) Attach(ctx context.Context, opts AttachOptions) error {
 	if t.gate.current() != nil {
 		return fmt.Errorf("attach table %s: its files are open: %w", t.path, ErrBusy)
 	}
-	s, err := t.open(ctx, opts.Trusted)
+	s, err := t.open(ctx, opts)
 	if err != nil {
 		if found := asDamage(err); found != nil {
 			err = found

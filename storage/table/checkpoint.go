@@ -141,6 +141,7 @@ func (s *session) unread(frames []ledger.Frame) error {
 	if len(bad) == 0 {
 		return nil
 	}
+	s.tainted = append(s.tainted, bad...)
 	found := pagesDamage(bad)
 	found.InFlight = found.Pages
 	return found
@@ -148,21 +149,22 @@ func (s *session) unread(frames []ledger.Frame) error {
 
 // settle moves all that is in the WAL into the main file. It reports whether it did; readers, and writers of other processes,
 // may have been in the way. s.mu is held, and the right to write, or nobody writes.
-func (s *session) settle(ctx context.Context) (bool, error) {
+func (s *session) settle(ctx context.Context, check bool) (bool, error) {
 	const tries = 3
 	for range tries {
-		if _, err := s.advance(ctx, true); err != nil {
+		if _, err := s.advance(ctx, check); err != nil {
 			return false, err
 		}
 		frames, moved, err := s.spare.walCheckpoint(ctx, "PASSIVE")
 		if err != nil {
 			return false, fmt.Errorf("checkpoint: %w", err)
 		}
-		if moved == int64(s.tail.frame) && moved == frames || frames <= 0 {
+		// A length of 0 is a WAL that was emptied, when all of it was moved. -1 is somebody else's checkpoint, going on.
+		if moved == int64(s.tail.frame) && moved == frames || frames == 0 {
 			if err := s.ledger.Settle(s.readSum); err != nil {
 				return false, err
 			}
-			_, err = s.advance(ctx, true)
+			_, err = s.advance(ctx, check)
 			return err == nil && len(s.ledger.Staged()) == 0, err
 		}
 		if moved < int64(s.tail.frame) {
@@ -202,6 +204,13 @@ func (t *Table) checkpoint(ctx context.Context, s *session) (bool, error) {
 		return false, err
 	}
 	whole := context.WithoutCancel(ctx) // half a step would leave the pin in the air
+	settled := false
+	defer func() {
+		s.due.Store(s.full)
+		if !settled {
+			s.due.Store(int64(s.tail.frame) + s.full) // something is in the way: do not try at every commit
+		}
+	}()
 	if err := s.bulk(whole); err != nil {
 		return false, err
 	}
@@ -211,11 +220,7 @@ func (t *Table) checkpoint(ctx context.Context, s *session) (bool, error) {
 	}
 	defer release()
 	s.dirty.Store(false)
-	settled, err := s.settle(whole)
-	s.due.Store(s.full)
-	if !settled {
-		s.due.Store(int64(s.tail.frame) + s.full) // a reader is in the way: do not try at every commit
-	}
+	settled, err = s.settle(whole, true)
 	return settled, err
 }
 

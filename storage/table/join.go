@@ -9,28 +9,39 @@ import (
 	"tablekeeper/storage/ledger"
 )
 
-// open opens the file and brings the ledger up to it. trusted skips the comparison of pages: the caller has just made or checked
-// the file.
-func (t *Table) open(ctx context.Context, trusted bool) (*session, error) {
+// open opens the file and brings the ledger up to it.
+func (t *Table) open(ctx context.Context, opts AttachOptions) (*session, error) {
 	f, err := t.inspect(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if opts.LedgerHolds && f.trust == doubtful && !hasWAL(t.path) {
+		f.trust = certain
+	}
 	s := &session{path: t.path, id: f.id, main: f.main, ledger: f.ledger}
-	err = s.start(ctx, t, f)
-	if err == nil && f.trust == certain && (!trusted || f.moved) {
+	if err := s.start(ctx, t, f); err != nil {
+		return nil, errors.Join(err, s.abandon())
+	}
+	if f.trust == certain && (!opts.Trusted || f.moved) {
 		err = s.verify(ctx, t.opts.VerifyBytes, f.moved)
 	}
 	if err == nil {
 		err = s.pools(ctx, t.opts)
 	}
 	if err == nil && s.tail.frame > 0 {
-		_, err = s.settle(ctx)
+		_, err = s.settle(ctx, true)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.abandon())
+		// In good order, with the evidence: the next one to open the file must find what is wrong, too.
+		_, closeErr := s.close(context.WithoutCancel(ctx), true)
+		return nil, errors.Join(err, closeErr)
 	}
 	return s, nil
+}
+
+func hasWAL(path string) bool {
+	info, err := os.Lstat(path + "-wal")
+	return err == nil && info.Size() > 0
 }
 
 // abandon closes what start opened.

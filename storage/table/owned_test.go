@@ -148,4 +148,3 @@ func flipOwned(t *testing.T, path string, bit int64) {
 		t.Fatal(err)
 	}
 }
-

@@ -38,6 +38,8 @@ type session struct {
 	pin    *conn // has a read transaction open, always; see checkpoint.go
 	spare  *conn
 	tail   walTail
+	// tainted pages were damaged when a newer version was about to overwrite them.
+	tainted []uint32
 }
 
 // ownedDSN is for the connections of an owned table. autocheckpoint is off: a checkpoint that the ledger does not know of
@@ -121,12 +123,12 @@ type evidence struct {
 	id    fileID
 }
 
-// end closes the session: nobody uses it any more. What is in the WAL is settled if that can be. The evidence is zero if
+// end closes the session: nobody uses it any more. What is in the WAL is settled if that can be; check looks at what is overwritten. The evidence is zero if
 // somebody else has the table open, or if it was not settled.
 //
 // The last connection that closes a WAL moves what is in it to the main file and deletes it. That is how a stranger's
 // visit shows: we leave an empty -wal, and it is gone afterwards.
-func (s *session) end(ctx context.Context, settle bool) (evidence, error) {
+func (s *session) end(ctx context.Context, check bool) (evidence, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -134,16 +136,16 @@ func (s *session) end(ctx context.Context, settle bool) (evidence, error) {
 	}
 	s.closed = true
 	err := errors.Join(closeDB(s.readers), closeDB(s.writer))
-	settled := false
-	if settle {
-		var sErr error
-		settled, sErr = s.settle(ctx)
-		err = errors.Join(err, sErr)
-	} else {
-		// The frames get into the file when it is closed, damaged or not; then the ledger should know them.
-		_, sErr := s.advance(ctx, false)
-		err = errors.Join(err, ignoreDamage(sErr))
+	// What is in the WAL gets into the file when it is closed, damaged or not. So the ledger must know it.
+	settled, settleErr := s.settle(ctx, check)
+	if check && asDamage(settleErr) != nil {
+		err = errors.Join(err, settleErr)
+		settled, settleErr = s.settle(ctx, false)
 	}
+	if asDamage(settleErr) == nil {
+		err = errors.Join(err, settleErr)
+	}
+	err = errors.Join(err, s.ledger.Distrust(s.tainted))
 	before, statErr := s.main.Stat()
 	err = errors.Join(err, closeConn(s.spare), closeConn(s.pin))
 	var left evidence
@@ -198,11 +200,4 @@ func closeConn(c *conn) error {
 		return nil
 	}
 	return c.close()
-}
-
-func ignoreDamage(err error) error {
-	if asDamage(err) != nil {
-		return nil
-	}
-	return err
 }

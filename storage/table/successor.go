@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -153,7 +152,7 @@ func (t *Table) promote(f *found, next *ledger.Ledger) error {
 	var err error
 	f.ledger, err = ledger.Open(ledgerPath(t.path), nil)
 	f.trust = certain
-	if info, statErr := os.Lstat(t.path + "-wal"); statErr == nil && info.Size() > 0 {
+	if hasWAL(t.path) {
 		f.trust = doubtful
 	}
 	return err

@@ -98,7 +98,7 @@ func Open(ctx context.Context, path string, opts Options) (*Table, error) {
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.stop = stop
-	s, err := t.open(ctx, false)
+	s, err := t.open(ctx, AttachOptions{})
 	switch found := asDamage(err); {
 	case err == nil:
 		t.gate.attach(s)
