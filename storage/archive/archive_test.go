@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -30,10 +31,11 @@ type image struct {
 func newImage(seed uint64, pageSize, pages int, share float64) *image {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	im := &image{pageSize: pageSize}
-	for i := range pages {
+	for range pages {
 		page := make([]byte, pageSize)
 		for at := 0; at < pageSize; at += 16 {
-			copy(page[at:], fmt.Sprintf("%08x row %d", rnd.Uint32(), i))
+			binary.LittleEndian.PutUint64(page[at:], rnd.Uint64()&0x0f0f0f0f0f0f0f0f+0x6161616161616161)
+			copy(page[at+8:], " a row, ")
 		}
 		im.pages = append(im.pages, page)
 		im.free = append(im.free, rnd.Float64() < share)

@@ -230,7 +230,7 @@ func TestPutNeverReplaces(t *testing.T) {
 // Each call of the bucket goes wrong in each way: the error surfaces, and what
 // is in the bucket under the key is nothing or the whole backup.
 func TestPutWithFaults(t *testing.T) {
-	im := newImage(1, 4096, 300, 0.2)
+	im := newImage(1, 4096, 50, 0.2)
 	for _, kind := range []faulty.Kind{faulty.Fail, faulty.Temporary, faulty.Denied, faulty.LostReply, faulty.Lie, faulty.Half, faulty.Flip} {
 		for n, clean := 0, false; !clean; n++ {
 			m := newMemory()

@@ -83,7 +83,7 @@ type Encoder struct {
 	hashed chan struct{} // closed when the newest frame has been hashed
 	wrote  chan struct{} // closed when the newest frame has been written
 
-	zeros     []byte // of a full frame
+	zeros     []byte // of a full frame, or the only one
 	zeroFrame []byte // the same, compressed
 
 	mu  sync.Mutex
@@ -92,7 +92,7 @@ type Encoder struct {
 
 // frame is one MiB of the file on its way through the encoder.
 type frame struct {
-	raw   []byte // of FrameSize
+	raw   []byte // of a full frame
 	n     int    // filled
 	zero  bool   // only zeros so far; raw is stale then
 	out   []byte
@@ -107,7 +107,8 @@ func NewEncoder(w io.Writer, opts EncoderOptions) (*Encoder, error) {
 		return nil, err
 	}
 	n := opts.concurrency()
-	compressor, err := newCompressor(n)
+	full := int(min(FrameSize, opts.PageCount*int64(opts.PageSize)))
+	compressor, err := newCompressor(n, full)
 	if err != nil {
 		return nil, fmt.Errorf("encode backup of %s: %w", opts.Table, err)
 	}
@@ -118,7 +119,7 @@ func NewEncoder(w io.Writer, opts EncoderOptions) (*Encoder, error) {
 		spare:    make(chan *frame, 2*n+2),
 		hash:     sha256.New(),
 		hashed:   closedChan(), wrote: closedChan(),
-		zeros: make([]byte, FrameSize),
+		zeros: make([]byte, full),
 	}
 	e.zeroSum = ledger.Sum(e.zeros[:opts.PageSize])
 	for range cap(e.spare) {
@@ -131,12 +132,17 @@ func NewEncoder(w io.Writer, opts EncoderOptions) (*Encoder, error) {
 }
 
 // newCompressor gives zstd's fastest level with a checksum and the content's
-// size in each frame. It starts no goroutine and holds nothing to be closed.
-func newCompressor(n int) (*zstd.Encoder, error) {
+// size in each frame, for frames of up to size bytes. It starts no goroutine and
+// holds nothing to be closed.
+func newCompressor(n, size int) (*zstd.Encoder, error) {
+	window := zstd.MinWindowSize
+	for window < size {
+		window *= 2
+	}
 	return zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithEncoderConcurrency(n),
-		zstd.WithWindowSize(FrameSize),
+		zstd.WithWindowSize(window),
 		zstd.WithSingleSegment(true),
 		zstd.WithEncoderCRC(true))
 }
@@ -188,7 +194,7 @@ func (e *Encoder) WritePage(page []byte, free bool) error {
 func (e *Encoder) spareFrame() *frame {
 	f := <-e.spare
 	if f.raw == nil {
-		f.raw = make([]byte, FrameSize)
+		f.raw = make([]byte, len(e.zeros))
 	}
 	f.n, f.zero, f.first = 0, true, e.pages
 	return f
@@ -262,7 +268,7 @@ func (e *Encoder) compress(f *frame) []byte {
 
 // compressZeros keeps the result for a full frame: half of a table may be free.
 func (e *Encoder) compressZeros(n int) []byte {
-	if n != FrameSize {
+	if n != len(e.zeros) {
 		return e.zstd.EncodeAll(e.zeros[:n], nil)
 	}
 	e.mu.Lock()

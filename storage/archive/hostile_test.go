@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,9 +30,9 @@ type forgery struct {
 // forge begins with a sound backup of two frames.
 func forge(t testing.TB) *forgery {
 	t.Helper()
-	im := newImage(9, 4096, 300, 0)
+	im := newImage(9, 4096, 260, 0)
 	want := im.want()
-	compressor, err := newCompressor(1)
+	compressor, err := newCompressor(1, FrameSize)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,10 +44,14 @@ func forge(t testing.TB) *forgery {
 	}
 	f.sums = sums.Bytes()
 	f.manifest = map[string]any{
-		"format": 1, "table": "users", "created": created, "page_size": 4096, "page_count": 300, "size": len(want),
+		"format": 1, "table": "users", "created": created, "page_size": 4096, "page_count": 260, "size": len(want),
 		"sha256": sha(want), "sums_sha256": sha(f.sums), "rows": map[string]int{"users": 1},
 	}
 	return f
+}
+
+func (f *forgery) clone() *forgery {
+	return &forgery{slices.Clone(f.frames), slices.Clone(f.raw), bytes.Clone(f.sums), maps.Clone(f.manifest), nil}
 }
 
 func (f *forgery) bytes(t testing.TB) []byte {
@@ -124,7 +129,8 @@ func rle(size uint32, blocks int) []byte {
 }
 
 func TestHostileObjects(t *testing.T) {
-	if err := readAll(t, forge(t).bytes(t), OpenOptions{}); err != nil {
+	sound := forge(t)
+	if err := readAll(t, sound.bytes(t), OpenOptions{}); err != nil {
 		t.Fatalf("the forgery is no good to begin with: %v", err)
 	}
 	set := func(name string, value any) func(*forgery) {
@@ -146,12 +152,12 @@ func TestHostileObjects(t *testing.T) {
 		{"page size too large", set("page_size", 131072), ErrFormat},
 		{"another page size", set("page_size", 8192), ErrFormat},
 		{"no pages", set("page_count", 0), ErrFormat},
-		{"negative pages", set("page_count", -300), ErrFormat},
+		{"negative pages", set("page_count", -260), ErrFormat},
 		{"pages overflow", func(f *forgery) { f.manifest["page_count"], f.manifest["size"] = int64(1)<<52, int64(0) }, ErrFormat},
 		{"a huge size that adds up", func(f *forgery) { f.manifest["page_count"], f.manifest["size"] = int64(1)<<30, int64(1)<<42 }, ErrFormat},
 		{"size differs", set("size", 1), ErrFormat},
-		{"one page more", func(f *forgery) { f.manifest["page_count"], f.manifest["size"] = 301, 301*4096 }, ErrFormat},
-		{"free pages", set("free_pages", 301), ErrFormat},
+		{"one page more", func(f *forgery) { f.manifest["page_count"], f.manifest["size"] = 261, 261*4096 }, ErrFormat},
+		{"free pages", set("free_pages", 261), ErrFormat},
 		{"negative rows", set("rows", map[string]int{"users": -1}), ErrFormat},
 		{"unknown state", set("state", "fine"), ErrFormat},
 		{"sha256 short", set("sha256", "00"), ErrFormat},
@@ -187,8 +193,7 @@ func TestHostileObjects(t *testing.T) {
 		{"table: sums decode", func(f *forgery) { f.change = func(t *seekTable) { t.entries[2].decompressed = 1 } }, ErrFormat},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := forge(t)
-			f.manifest = maps.Clone(f.manifest)
+			f := sound.clone()
 			tc.change(f)
 			err := readAll(t, f.bytes(t), OpenOptions{MaxSize: 1 << 43})
 			if !errors.Is(err, tc.want) {
@@ -200,16 +205,16 @@ func TestHostileObjects(t *testing.T) {
 
 func TestTheCallersLimit(t *testing.T) {
 	b := forge(t).bytes(t)
-	if err := readAll(t, b, OpenOptions{MaxSize: 300 * 4096}); err != nil {
+	if err := readAll(t, b, OpenOptions{MaxSize: 260 * 4096}); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}
-	if err := readAll(t, b, OpenOptions{MaxSize: 300*4096 - 1}); !errors.Is(err, ErrTooLarge) {
+	if err := readAll(t, b, OpenOptions{MaxSize: 260*4096 - 1}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("a byte over the limit: %v", err)
 	}
 	// A table of 512 MB in 600 bytes, refused on the word of its seek table.
 	f := forge(t)
 	f.change = func(t *seekTable) { t.entries = append(t.entries, make([]seekTableEntry, 512)...) }
-	if err := readAll(t, f.bytes(t), OpenOptions{MaxSize: 300 * 4096}); !errors.Is(err, ErrTooLarge) {
+	if err := readAll(t, f.bytes(t), OpenOptions{MaxSize: 260 * 4096}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("a long seek table: %v", err)
 	}
 }
@@ -305,6 +310,9 @@ func TestTruncation(t *testing.T) {
 	sealed, _, _ := im.encode(t, id.Recipient())
 	for name, b := range map[string][]byte{"plain": plain, "encrypted": sealed} {
 		for n := range len(b) {
+			if raceEnabled && n%5 != 0 {
+				continue
+			}
 			err := readAll(t, b[:n], OpenOptions{Identities: []age.Identity{id}})
 			if !errors.Is(err, ErrTruncated) {
 				t.Errorf("%s, %d of %d bytes: %v", name, n, len(b), err)
@@ -322,7 +330,7 @@ func TestFlippedBits(t *testing.T) {
 	sealed, _, _ := im.encode(t, id.Recipient())
 	for name, b := range map[string][]byte{"plain": plain, "encrypted": sealed} {
 		for bit := range len(b) * 8 {
-			if (raceEnabled || name == "encrypted") && bit%13 != 0 {
+			if (raceEnabled || name == "encrypted") && bit%29 != 0 {
 				continue
 			}
 			b[bit/8] ^= 1 << (bit % 8)

@@ -3,6 +3,7 @@ package archive
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -290,6 +291,7 @@ type retentionWorld struct {
 	created []Key
 	drilled map[string]bool // a drill of it passed: MarkProved was called
 
+	mu            sync.Mutex
 	nested        func() // to run in the middle of a call
 	countdown     int    // calls until then
 	contradiction bool   // a drill finds bad what another goes by: only the end counts
@@ -300,12 +302,17 @@ func (w *retentionWorld) catalogue() *Catalogue { return NewCatalogue(w.f, Catal
 
 // interrupt counts the calls of the outer operation.
 func (w *retentionWorld) interrupt() {
-	if w.nested == nil {
-		return
+	w.mu.Lock() // tags are asked for by several goroutines
+	w.countdown--
+	nested := w.nested
+	if w.countdown >= 0 {
+		nested = nil
 	}
-	if w.countdown--; w.countdown < 0 {
-		nested := w.nested
+	if nested != nil {
 		w.nested = nil
+	}
+	w.mu.Unlock()
+	if nested != nil {
 		nested()
 	}
 }
