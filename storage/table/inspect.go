@@ -123,6 +123,12 @@ func (t *Table) appraise(ctx context.Context, f *found) error {
 			return err
 		}
 	}
+	if f.ledger != nil && f.ledger.Inode() == f.id.Ino {
+		// The swap that it was for did not happen; another file may get the same inode.
+		if err := (disk{}).remove(nextLedger(t.path)); err != nil {
+			return err
+		}
+	}
 	if f.ledger == nil || f.fresh {
 		return t.appraiseAlone(ctx, f)
 	}
@@ -206,7 +212,7 @@ func Forget(path string) error {
 		return fmt.Errorf("forget the ledger of %s: %w", path, err)
 	}
 	d := disk{}
-	if err := errors.Join(d.remove(ledgerPath(real)), d.remove(ledgerPath(real)+".next")); err != nil {
+	if err := errors.Join(d.remove(ledgerPath(real)), d.remove(nextLedger(real))); err != nil {
 		return fmt.Errorf("forget the ledger of %s: %w", path, err)
 	}
 	return nil

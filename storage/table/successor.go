@@ -18,7 +18,7 @@ import (
 func nextLedger(path string) string { return ledgerPath(path) + ".next" }
 
 // StageLedger writes the ledger of newFile, which Swap is to put in place of the table at path: a complete and checked
-// database that nobody has open. It returns the sums of its pages. If want is not nil, they must be these, or the error is
+// database that nobody has open. It holds until the next Attach or Open that does not find newFile in place. It returns the sums of its pages. If want is not nil, they must be these, or the error is
 // ErrCorrupt: the file is not on disk as it was written.
 func StageLedger(ctx context.Context, path, newFile string, want ledger.Sums) (ledger.Sums, error) {
 	sums, err := stageLedger(ctx, path, newFile, want)
@@ -110,7 +110,7 @@ func inWALMode(page []byte) []byte {
 func (t *Table) successor(f *found) error {
 	next, err := ledger.Open(nextLedger(t.path), nil)
 	switch {
-	case err == nil && next.Inode() == f.id.Ino:
+	case err == nil && next.Inode() == f.id.Ino && begins(f.main, next):
 		return t.promote(f, next)
 	case err == nil:
 		err = next.Close()
@@ -126,6 +126,15 @@ func (t *Table) successor(f *found) error {
 	}
 	f.moved = true
 	return nil
+}
+
+// begins tells whether the first page is the one in the ledger: inode numbers are used again.
+func begins(main io.ReaderAt, l *ledger.Ledger) bool {
+	page := make([]byte, l.PageSize())
+	if _, err := main.ReadAt(page, 0); err != nil {
+		return false
+	}
+	return l.Accepts(1, ledger.Sum(inWALMode(page)))
 }
 
 func (t *Table) discard(f *found) error {
