@@ -42,6 +42,15 @@ func (l *tableLocks) try(table string, owner Owner) (unlock func(), other *table
 	}, nil
 }
 
+func (l *tableLocks) holder(key string) (Owner, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if held := l.held[key]; held != nil {
+		return held.owner, true
+	}
+	return Owner{}, false
+}
+
 // busy is a table that another holds.
 type busy struct {
 	holder  string

@@ -98,7 +98,7 @@ func (x *run) giveUp() {
 				x.dirty[i] = true
 			}
 		}
-		x.sweepUp("shutdown")
+		x.sweepUp(reasonShutdown)
 		rec.Counts = count(rec.Entries)
 		rec.Status, rec.Error = history.Lost, "the service stopped while it was at work, and it did not stop in time"
 		rec.Hint = "look at the tables it had begun; the next scheduled run takes them up again"
@@ -132,10 +132,12 @@ func (x *run) close(decide func(rec *history.Run), condition string) {
 	close(x.done)
 }
 
+const reasonShutdown = "shutdown"
+
 func stopReason(cause error) string {
 	switch {
 	case errors.Is(cause, ErrShuttingDown):
-		return "shutdown"
+		return reasonShutdown
 	case errors.Is(cause, ErrCallerLeft):
 		return "caller_left"
 	}

@@ -318,6 +318,18 @@ func (r *Runner) Active() []history.Run {
 	return heads
 }
 
+// Live is a run that is under way in this process, with its entries, phases and log so far.
+func (r *Runner) Live(runID string) (history.Run, bool) {
+	x := r.find(runID)
+	if x == nil {
+		return history.Run{}, false
+	}
+	return x.full(), true
+}
+
+// Holder says which run of this process is at work on a table.
+func (r *Runner) Holder(table string) (Owner, bool) { return r.locks.holder("table/" + table) }
+
 // WaitRun waits for a run that is under way in this process and gives it with its entries.
 func (r *Runner) WaitRun(ctx context.Context, runID string) (history.Run, error) {
 	x := r.find(runID)

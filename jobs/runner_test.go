@@ -502,6 +502,12 @@ func TestOneTableAtATime(t *testing.T) {
 		one := json.RawMessage(`{"tables":["a"]}`)
 		first := g.invoke(Invocation{Function: "compact", Event: one, Type: Async})
 		time.Sleep(time.Second)
+		if owner, ok := g.Holder("a"); !ok || owner.RunID != first.ID || owner.Function != "compact" {
+			t.Errorf("holder of a is %+v", owner)
+		}
+		if live, ok := g.Live(first.ID); !ok || summary(live) != "running a:running#1" {
+			t.Errorf("live run is %s", summary(live))
+		}
 		if r := g.invoke(Invocation{Function: "compact", Event: one, Trigger: TriggerSchedule}); summary(r) != "skipped a:skipped(overlap)#0" || !strings.Contains(string(r.Entries[0].Report), first.ID) {
 			t.Errorf("scheduled: %s %s", summary(r), r.Entries[0].Report)
 		}

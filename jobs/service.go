@@ -118,16 +118,19 @@ func (f firing) invocation(due schedule.Firing) Invocation {
 
 // Fire invokes the function and waits. The runner's Shutdown stops it, not the end of the scheduler's context: so the
 // record says why.
-func (f firing) Fire(ctx context.Context, due schedule.Firing) {
+func (f firing) Fire(ctx context.Context, due schedule.Firing) (served bool) {
 	if due.Missed > 0 || due.CatchUp {
 		f.r.log.Warn("schedule catches up", "job", due.Job.Name, "slot", due.Slot, "missed", due.Missed)
 	}
-	_, err := f.r.Invoke(context.WithoutCancel(ctx), f.invocation(due))
-	if err == nil || errors.Is(err, ErrShuttingDown) {
-		return
+	run, err := f.r.Invoke(context.WithoutCancel(ctx), f.invocation(due))
+	if errors.Is(err, ErrShuttingDown) || run.Status == history.Cancelled && run.Reason == reasonShutdown {
+		return false
 	}
-	f.r.log.Error("schedule could not invoke its function", "job", due.Job.Name, "error", err)
-	f.refused(ctx, due, err)
+	if err != nil {
+		f.r.log.Error("schedule could not invoke its function", "job", due.Job.Name, "error", err)
+		f.refused(ctx, due, err)
+	}
+	return true
 }
 
 // refused records a run for an invocation that was not accepted: a schedule has no caller to tell.

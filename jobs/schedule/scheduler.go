@@ -45,8 +45,8 @@ type Firing struct {
 // Target does what is due.
 type Target interface {
 	// Fire does the work and returns when it has ended; until then the job counts as running. ctx ends when the
-	// scheduler stops.
-	Fire(ctx context.Context, f Firing)
+	// scheduler stops. Not served means that a stop came in between: the slot is caught up after the next start.
+	Fire(ctx context.Context, f Firing) (served bool)
 	// Overlap is told, instead, when the job's last firing is still running.
 	Overlap(ctx context.Context, f Firing)
 }
@@ -214,13 +214,11 @@ func later(a, b time.Time) time.Time {
 }
 
 func (s *Scheduler) wake(ctx context.Context, p *plan) {
-	f, due, overlap := s.take(p)
-	if !due {
+	f, before, overlap := s.take(p)
+	if f.Job.Name == "" {
 		return
 	}
-	if err := s.memory.SetJobSlot(ctx, p.Name, f.Slot); err != nil {
-		s.log.Error("schedule did not keep its slot", "job", p.Name, "slot", f.Slot, "error", err)
-	}
+	s.keep(ctx, p, f.Slot) // first: a firing that kills the process must not do so again at every start
 	if overlap {
 		s.target.Overlap(ctx, f)
 		return
@@ -230,11 +228,19 @@ func (s *Scheduler) wake(ctx context.Context, p *plan) {
 		p.running = false
 		s.mu.Unlock()
 	}()
-	s.target.Fire(ctx, f)
+	if !s.target.Fire(ctx, f) {
+		s.keep(context.WithoutCancel(ctx), p, before)
+	}
 }
 
-// take claims the slot that has come, if one has, and plans the next.
-func (s *Scheduler) take(p *plan) (f Firing, due, overlap bool) {
+func (s *Scheduler) keep(ctx context.Context, p *plan, slot time.Time) {
+	if err := s.memory.SetJobSlot(ctx, p.Name, slot); err != nil {
+		s.log.Error("schedule did not keep its slot", "job", p.Name, "slot", slot, "error", err)
+	}
+}
+
+// take claims the slot that has come, if one has, and plans the next. It gives the slot served before, too.
+func (s *Scheduler) take(p *plan) (f Firing, before time.Time, overlap bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
@@ -243,8 +249,9 @@ func (s *Scheduler) take(p *plan) (f Firing, due, overlap bool) {
 	}
 	at := p.due(now)
 	if at.IsZero() || at.After(now) {
-		return f, false, false
+		return Firing{}, time.Time{}, false
 	}
+	before = p.last
 	f = Firing{Job: p.Job}
 	f.Slot, f.Missed = p.newest(now)
 	f.CatchUp = now.Sub(p.Window.Next(f.Slot)) > late || f.Missed == maxMissed
@@ -252,7 +259,7 @@ func (s *Scheduler) take(p *plan) (f Firing, due, overlap bool) {
 	p.slot = p.after(now)
 	overlap = p.running
 	p.running = true
-	return f, true, overlap
+	return f, before, overlap
 }
 
 // replan follows a clock that was set back; it never puts a slot off.

@@ -48,11 +48,13 @@ func (b *bench) add(what string, f Firing) {
 	b.events = append(b.events, line)
 }
 
-func (b *bench) Fire(ctx context.Context, f Firing) {
+func (b *bench) Fire(ctx context.Context, f Firing) bool {
 	b.add("fire", f)
 	select {
 	case <-time.After(b.work):
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -163,6 +165,17 @@ func TestOverlapIsTold(t *testing.T) {
 			time.Sleep(151 * time.Minute)
 		}, b.job("verify", "rate(1 hour)"))
 		b.want("fire verify at 0s", "overlap verify at 1h0m0s", "overlap verify at 2h0m0s", "fire verify at 3h0m0s", "overlap verify at 4h0m0s")
+	})
+}
+
+func TestSlotThatAStopInterruptedIsCaughtUp(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		job := b.job("verify", "cron(0 3 * * ? *)")
+		b.work = time.Hour
+		b.run(func(*Scheduler) { time.Sleep(3*time.Hour + 30*time.Minute) }, job)
+		b.slots["verify"] = b.start // it ran the day before
+		b.run(func(*Scheduler) { time.Sleep(90 * time.Minute) }, job)
+		b.want("fire verify at 3h0m0s", "fire verify at 3h30m0s catch-up missed=0")
 	})
 }
 
