@@ -3,6 +3,7 @@ package jobs
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -145,6 +146,83 @@ func TestHistoryThatCannotBeWrittenStopsNothing(t *testing.T) {
 		}
 		if n := strings.Count(log.String(), "the work goes on"); n != 1 {
 			t.Errorf("told %d times: %s", n, &log)
+		}
+	})
+}
+
+// TestHistoryThatFailsForAWhile makes a write fail in the middle of a run: at the end the record is whole.
+func TestHistoryThatFailsForAWhile(t *testing.T) {
+	for _, table := range []string{"runs", "entries", "phases", "log"} {
+		t.Run(table, func(t *testing.T) {
+			inBubble(t, nil, func(g *rig) {
+				exec := func(statement string) {
+					db, err := sql.Open("sqlite", g.store.Path()+"?_pragma=busy_timeout(5000)")
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer db.Close()
+					if _, err := db.Exec(statement); err != nil {
+						t.Fatal(err)
+					}
+				}
+				exec("CREATE TRIGGER fault BEFORE INSERT ON " + table + " BEGIN SELECT RAISE(ABORT, 'injected'); END")
+				g.compact.run = func(_ context.Context, c Call) (string, error) {
+					defer c.Phase("work")(1)
+					c.Log.Info("hello")
+					time.Sleep(3 * time.Second)
+					return `{"status":"compacted"}`, nil
+				}
+				r := g.invoke(Invocation{Function: "compact", Type: Async})
+				time.Sleep(2 * time.Second)
+				exec("DROP TRIGGER fault")
+				if _, err := g.WaitRun(g.t.Context(), r.ID); err != nil {
+					t.Fatal(err)
+				}
+				kept, err := g.store.Get(g.t.Context(), r.ID)
+				if err != nil || summary(kept) != "succeeded a:compacted#1 b:compacted#1 c:compacted#1" || len(kept.Phases) != 3 || len(kept.Log) != 3 {
+					t.Errorf("history has %s, %d phases, %d lines, %v", summary(kept), len(kept.Phases), len(kept.Log), err)
+				}
+			})
+		})
+	}
+}
+
+func TestShutdownInAScheduledRunIsCaughtUp(t *testing.T) {
+	inBubble(t, nil, func(g *rig) {
+		g.compact.run = func(ctx context.Context, _ Call) (string, error) {
+			select {
+			case <-time.After(50 * time.Second):
+				return `{"status":"compacted"}`, nil
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+		}
+		s, err := g.Serve(g.t.Context(), g.Schedules())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(6*time.Hour + 20*time.Second)
+		if err := s.Stop(g.t.Context()); err != nil {
+			t.Error(err)
+		}
+		again := newRunnerOn(g)
+		if s, err = again.Serve(g.t.Context(), again.Schedules()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if err := s.Stop(g.t.Context()); err != nil {
+			t.Error(err)
+		}
+		page, err := g.store.List(g.t.Context(), history.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range page.Runs {
+			got = append(got, string(r.Status)+" "+r.Reason)
+		}
+		if !slices.Equal(got, []string{"succeeded ", "cancelled shutdown", "succeeded "}) {
+			t.Errorf("runs %q", got)
 		}
 	})
 }
