@@ -66,7 +66,7 @@ type Reader interface {
 	// Head describes the object without its content. The checksums are those that the store kept, not read again.
 	Head(ctx context.Context, key string) (Info, error)
 
-	// List yields the objects under prefix (any string that begins a key, "" for all) whose keys sort after `after`, in the order of
+	// List yields the objects under prefix (any string that begins a key, "" for all) whose keys sort after `after` (a key, there or not, or ""), in the order of
 	// the keys' bytes. Memory does not grow with the bucket. Checksums and tags may be missing. An error is
 	// yielded last. Objects that come or go meanwhile may be seen or not; all others are seen once.
 	List(ctx context.Context, prefix, after string) iter.Seq2[Info, error]

@@ -71,3 +71,11 @@ func TestSuite(t *testing.T) {
 		Many:   100,
 	})
 }
+
+func TestThanos(t *testing.T) {
+	if buckettest.Race {
+		t.Skip("200 MiB: in the pass without the race detector")
+	}
+	b, _ := open(t)
+	buckettest.RunThanos(t, b)
+}

@@ -8,7 +8,18 @@ import (
 )
 
 func TestMinIO(t *testing.T) {
-	buckettest.RunStore(t, buckettest.StartMinIO(t), "s3", minio.Open)
+	s := buckettest.StartMinIO(t)
+	buckettest.RunStore(t, s, "s3", minio.Open)
+	t.Run("Thanos", func(t *testing.T) {
+		if buckettest.Race {
+			t.Skip("200 MiB: in the pass without the race detector")
+		}
+		b, err := minio.Open(t.Context(), s.URL(t, "s3", s.NewBucket(t)), s.Options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		buckettest.RunThanos(t, b)
+	})
 }
 
 func TestVersityGW(t *testing.T) {

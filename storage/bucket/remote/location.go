@@ -18,7 +18,7 @@ import (
 //	endpoint                 http(s)://host:port of the store; default AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, then AWS itself
 //	region                   default AWS_REGION, AWS_DEFAULT_REGION; then us-east-1 if there is an endpoint
 //	path_style               true: http://host/bucket/key; false: http://bucket.host/key; default true if there is an endpoint
-//	ca_file                  PEM certificates to trust besides the system's
+//	ca_file                  PEM certificates to trust besides the system's; default AWS_CA_BUNDLE
 //	checksum                 none: send no checksums, for stores that refuse them
 //	credentials_file         in the format of ~/.aws/credentials, read again when the keys in it change
 //	profile                  of that file or of the shared ones; default AWS_PROFILE, default
@@ -133,6 +133,9 @@ func (l *Location) where(endpoint, pathStyle string, getenv func(string) string)
 			return fmt.Errorf("endpoint must be http://host:port or https://host:port")
 		}
 		l.Endpoint = &url.URL{Scheme: e.Scheme, Host: e.Host}
+	}
+	if l.CAFile == "" {
+		l.CAFile = getenv("AWS_CA_BUNDLE")
 	}
 	for _, variable := range []string{"AWS_REGION", "AWS_DEFAULT_REGION"} {
 		if l.Region == "" {
