@@ -44,4 +44,3 @@ func TestSwapKeepsWhatBelongsToTheTable(t *testing.T) {
 		t.Errorf("the table is no longer in WAL mode: %v", err)
 	}
 }
-

@@ -22,3 +22,6 @@ func identify(path string) (fileID, error) {
 
 // links is not looked up on this platform.
 func links(os.FileInfo) uint64 { return 1 }
+
+// fileIDOf knows nothing on this platform: an os.FileInfo does not carry the file's index.
+func fileIDOf(os.FileInfo) fileID { return fileID{} }

@@ -66,7 +66,7 @@ func (o OpenFiles) scan(pid int) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	names, err := f.Readdirnames(-1) // not ReadDir: it would stat each
 	for _, fd := range names {
 		var st unix.Statx_t

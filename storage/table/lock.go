@@ -142,7 +142,7 @@ func readOwner(file string) Owner {
 	if err != nil {
 		return Owner{}
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	const most = 4 << 10
 	content, err := io.ReadAll(io.NewSectionReader(f, ownerOffset, most))
 	if err != nil {

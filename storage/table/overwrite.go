@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -37,11 +38,28 @@ const overwritePages = 256
 // ErrBusy: others did not let go of their locks within Wait. ErrPageSize. ErrCorrupt, ErrNotDatabase: SQLite cannot open what is
 // there; only Swap can replace it. fs.ErrNotExist: there is no table; Swap makes it. ErrLocked. ErrInterrupted. ErrNoSpace.
 func Overwrite(ctx context.Context, path, newFile string, opts OverwriteOptions) (Swapped, error) {
+	if err := roomToOverwrite(path, newFile); err != nil {
+		return Swapped{}, fmt.Errorf("overwrite %s: %w", path, err)
+	}
 	done, err := overwrite(ctx, disk{}, path, newFile, opts)
 	if err != nil {
 		return done, fmt.Errorf("overwrite %s: %w", path, err)
 	}
 	return done, nil
+}
+
+// roomToOverwrite adds up the copy in quarantine, the WAL or journal of the one transaction, and what the table grows by.
+func roomToOverwrite(path, newFile string) error {
+	old, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	fresh, err := os.Stat(newFile)
+	if err != nil {
+		return err
+	}
+	grows := max(0, fresh.Size()-old.Size())
+	return enoughSpace(need{path, old.Size() + max(old.Size(), fresh.Size()) + grows})
 }
 
 func overwrite(ctx context.Context, d disk, path, newFile string, opts OverwriteOptions) (done Swapped, err error) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"time"
 )
 
 // What Resume did.
@@ -196,11 +197,25 @@ func (s *swapper) giveBackUnseen(kept, to string) error {
 	if s.in.OldInode == 0 {
 		return s.d.link(kept, to)
 	}
-	alone, err := prove(s.d, s.path, true)
+	alone, err := s.proveSoon()
 	if err != nil {
 		return err
 	}
 	return errors.Join(s.d.link(kept, to), alone.release())
+}
+
+// resumeWait is how long Resume waits for others to close a table of which it has a WAL to give back.
+const resumeWait = 2 * time.Second
+
+func (s *swapper) proveSoon() (*sole, error) {
+	waiting, cancel := context.WithTimeout(context.Background(), resumeWait)
+	defer cancel()
+	for {
+		alone, err := prove(s.d, s.path, true)
+		if !errors.Is(err, ErrInUse) || pause(waiting, lockPoll) != nil {
+			return alone, err
+		}
+	}
 }
 
 // clean removes temporary files of the table, and empty folders in its quarantine. The table's lock is held: nobody is at work.

@@ -115,12 +115,18 @@ func (s *sole) undisturbed() error {
 	}, s.path)
 }
 
-// release gives lock and lease back; closing the only descriptor of the description does both.
+// release gives lock and lease back. Closing the descriptor would do, were it not for the moment in which a process that we
+// start has a copy of it.
 func (s *sole) release() error {
-	if s == nil {
-		return nil
+	lock := unix.Flock_t{Type: unix.F_UNLCK, Start: lockBytesStart, Len: lockBytesLen}
+	err := unix.FcntlFlock(s.file.Fd(), unix.F_OFD_SETLK, &lock)
+	if s.leased {
+		_, unleased := unix.FcntlInt(s.file.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+		if !errors.Is(unleased, unix.EAGAIN) { // the kernel has broken it meanwhile
+			err = errors.Join(err, unleased)
+		}
 	}
-	return s.file.Close()
+	return errors.Join(err, s.file.Close())
 }
 
 // releaseAlone keeps the lock until nobody else has the file open, at most strayWait.

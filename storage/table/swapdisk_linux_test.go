@@ -28,17 +28,6 @@ func unmount(t *testing.T, dir string) {
 	}
 }
 
-// stageIn is stage in a given folder.
-func stageIn(t *testing.T, dir string, v variety) scene {
-	t.Helper()
-	s := scene{table: filepath.Join(dir, "a.db")}
-	v.build(t, s.table)
-	must(t, MakeStateDir(s.table))
-	s.fresh = Temporary(s.table, "restore")
-	makeContent(t, s.fresh, "new")
-	return s
-}
-
 // The disk is full for real, at every size that lets the swap come a little further.
 func TestSwapOnFullDisk(t *testing.T) {
 	dir := mount(t, "-t", "tmpfs", "-o", "size=1m", "tmpfs")
@@ -81,7 +70,10 @@ func TestOverwriteOnFullDisk(t *testing.T) {
 			held, err := Lock(t.Context(), s.table, Owner{})
 			must(t, err)
 			fill(t, dir, room)
-			_, err = Overwrite(t.Context(), s.table, s.fresh, OverwriteOptions{Lock: held})
+			if _, err := Overwrite(t.Context(), s.table, s.fresh, OverwriteOptions{Lock: held}); !errors.Is(err, ErrNoSpace) {
+				t.Fatalf("begun on a full disk: %v", err)
+			}
+			_, err = overwrite(t.Context(), disk{}, s.table, s.fresh, OverwriteOptions{Lock: held})
 			must(t, held.Release())
 			must(t, os.Remove(filepath.Join(dir, "fill")))
 			want := "new"

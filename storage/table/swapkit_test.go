@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -84,17 +85,38 @@ var varieties = []variety{
 	{"missing", false, func(testing.TB, string) {}},
 }
 
-func stage(t testing.TB, v variety) scene {
+func stage(t testing.TB, v variety) scene { return stageIn(t, t.TempDir(), v) }
+
+func stageIn(t testing.TB, dir string, v variety) scene {
 	t.Helper()
-	dir := t.TempDir()
 	s := scene{table: filepath.Join(dir, "a.db")}
-	v.build(t, s.table)
-	if err := MakeStateDir(s.table); err != nil {
-		t.Fatal(err)
-	}
+	place(t, v, s.table)
+	must(t, MakeStateDir(s.table))
 	s.fresh = Temporary(s.table, "restore")
-	makeContent(t, s.fresh, "new")
+	place(t, variety{name: "new", build: func(t testing.TB, path string) { makeContent(t, path, "new") }}, s.fresh)
 	return s
+}
+
+// built has the files of each variety, by ending: to make them once is enough.
+var built sync.Map
+
+func place(t testing.TB, v variety, path string) {
+	t.Helper()
+	files, ok := built.Load(v.name)
+	if !ok {
+		model := filepath.Join(t.TempDir(), "model")
+		v.build(t, model)
+		contents := make(map[string][]byte)
+		for _, ending := range append([]string{""}, sidecars...) {
+			if content, err := os.ReadFile(model + ending); err == nil {
+				contents[ending] = content
+			}
+		}
+		files, _ = built.LoadOrStore(v.name, contents)
+	}
+	for ending, content := range files.(map[string][]byte) {
+		must(t, os.WriteFile(path+ending, content, 0o644))
+	}
 }
 
 // makeCrashed makes a table as a process leaves it that dies with everything in its WAL.
