@@ -156,4 +156,3 @@ func TestStrangerVacuums(t *testing.T) {
 	settleOwned(t, table)
 	scrubClean(t, table)
 }
-

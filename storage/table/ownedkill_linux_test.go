@@ -1,0 +1,203 @@
+package table
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func init() {
+	children["own"] = ownAndCheckpoint
+	children["own until killed"] = ownUntilKilled
+}
+
+// acknowledge adds a row, and says so only then.
+func acknowledge(table *Table, acks *os.File, n int) error {
+	err := table.Write(context.Background(), func(tx *sql.Tx) error {
+		_, err := tx.Exec("INSERT INTO t(v) VALUES(randomblob(2000))")
+		if err == nil && n%2 == 0 {
+			_, err = tx.Exec("UPDATE t SET v = randomblob(2000) WHERE id % 7 = ?", n%7)
+		}
+		return err
+	})
+	if err == nil {
+		_, err = acks.WriteString(".")
+	}
+	return err
+}
+
+// ownAndCheckpoint does everything by which an owned table changes its files, on one thread.
+func ownAndCheckpoint(words []string) error {
+	acks, err := os.OpenFile(words[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	table, err := Open(context.Background(), words[0], quietOwned)
+	if err != nil {
+		return err
+	}
+	for n := range 3 {
+		for range 2 {
+			if err := acknowledge(table, acks, n); err != nil {
+				return err
+			}
+		}
+		if _, err := table.Checkpoint(context.Background()); err != nil {
+			return err
+		}
+	}
+	if err := acknowledge(table, acks, 4); err != nil {
+		return err
+	}
+	return table.Close()
+}
+
+// afterKill is what must be true once the owner of a table was killed: no false alarm, no acknowledged row lost, and a flip
+// made afterwards is found.
+func afterKill(t *testing.T, path string, acked int, rng *rand.Rand, at string) (unproven int) {
+	t.Helper()
+	table, err := Open(t.Context(), path, quietOwned)
+	if err != nil {
+		t.Fatalf("%s: %v", at, err)
+	}
+	if n := ownedInt(t, table, "SELECT count(*) FROM t"); n != acked && n != acked+1 {
+		t.Fatalf("%s: %d rows, %d were acknowledged", at, n, acked)
+	}
+	settleOwned(t, table)
+	done, err := table.Scrub(t.Context(), ScrubOptions{})
+	if err != nil || len(done.Bad) > 0 {
+		t.Fatalf("%s: false alarm: %v, %v", at, done.Bad, err)
+	}
+	bit := rng.Int64N(done.Bytes * 8)
+	flipOwned(t, path, bit)
+	if done, err := table.Scrub(t.Context(), ScrubOptions{}); err != nil || !slices.Equal(done.Bad, []uint32{uint32(bit/8/4096) + 1}) {
+		t.Fatalf("%s: bit %d was flipped: bad pages %v, %v", at, bit, done.Bad, err)
+	}
+	flipOwned(t, path, bit)
+	if err := table.Close(); err != nil {
+		t.Fatalf("%s: %v", at, err)
+	}
+	return done.Unproven
+}
+
+// TestOwnerKilledAtEachCall tries every fifth call, another fifth of them on another day; with TABLE_TEST_THOROUGH=1 every one.
+func TestOwnerKilledAtEachCall(t *testing.T) {
+	needStrace(t)
+	t.Parallel()
+	stride, offset := 5, time.Now().YearDay()
+	if os.Getenv("TABLE_TEST_THOROUGH") != "" {
+		stride = 1
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	path, acks := ownedToKill(t)
+	calls := traceChild(t, filepath.Dir(path), "own", path, acks)
+	tried, kills, unproven := 0, 0, 0
+	for _, name := range killCalls {
+		for _, n := range calls[name] {
+			if tried++; (tried+offset)%stride != 0 {
+				continue
+			}
+			path, acks = ownedToKill(t)
+			if !killed(t, name, n, "own", path, acks) {
+				break
+			}
+			kills++
+			b, err := os.ReadFile(acks)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			if afterKill(t, path, 40+len(b), rng, fmt.Sprintf("killed at %s %d", name, n)) > 0 {
+				unproven++
+			}
+		}
+	}
+	t.Logf("%d kills at %d calls; after %d of them some pages were unproven", kills, tried, unproven)
+	if kills < tried/stride/2 || tried < 60 || unproven*5 > kills {
+		t.Error("the owner was not killed at its work, or proved too little afterwards")
+	}
+}
+
+func ownedToKill(t *testing.T) (path, acks string) {
+	dir := t.TempDir()
+	path, acks = filepath.Join(dir, "tables", "x.db"), filepath.Join(dir, "acks")
+	must(t, os.Mkdir(filepath.Dir(path), 0o700))
+	table, err := Open(t.Context(), path, quietOwned)
+	must(t, err)
+	writeOwned(t, table, "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
+	writeOwned(t, table, "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n < 40) INSERT INTO t(v) SELECT randomblob(2000) FROM c")
+	must(t, table.Close())
+	return path, acks
+}
+
+// ownUntilKilled lets the table checkpoint as it likes.
+func ownUntilKilled(words []string) error {
+	table, err := Open(context.Background(), words[0], Options{CheckpointBytes: 40 << 10, Idle: time.Millisecond})
+	if err != nil {
+		return err
+	}
+	for n := 1; ; n++ {
+		if err := acknowledge(table, os.Stdout, n); err != nil {
+			return err
+		}
+		if _, err := fmt.Println(n); err != nil {
+			return err
+		}
+	}
+}
+
+// Killed in the middle of its work, again and again, on one file.
+func TestOwnerKilledAtRandom(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.db")
+	table, err := Open(t.Context(), path, quietOwned)
+	must(t, err)
+	writeOwned(t, table, "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
+	must(t, table.Close())
+	rng := rand.New(rand.NewPCG(5, 6))
+	rows, rounds, most, unproven := 0, 8, 60, 0
+	if raceEnabled {
+		rounds, most = 3, 20
+	}
+	for round := range rounds {
+		rows += runUntilKilled(t, path, 1+rng.IntN(most))
+		if afterKill(t, path, rows, rng, "round "+strconv.Itoa(round)) > 0 {
+			unproven++
+		}
+		rows = countRows(t, path)
+	}
+	t.Logf("%d kills, %d rows; after %d of them some pages were unproven", rounds, rows, unproven)
+}
+
+func countRows(t *testing.T, path string) int {
+	table, err := Open(t.Context(), path, quietOwned)
+	must(t, err)
+	defer func() { must(t, table.Close()) }()
+	return ownedInt(t, table, "SELECT count(*) FROM t")
+}
+
+// runUntilKilled kills the owner once it has acknowledged so many rows, and returns how many it had acknowledged in the end.
+func runUntilKilled(t *testing.T, path string, after int) (acked int) {
+	t.Helper()
+	cmd := childCommand(t, "own until killed", path)
+	cmd.Env = append(cmd.Env, "GOMAXPROCS=2")
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		if acked++; acked == after {
+			must(t, cmd.Process.Kill())
+		}
+	}
+	_ = cmd.Wait()
+	return acked
+}
