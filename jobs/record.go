@@ -129,8 +129,11 @@ func (x *run) close(decide func(rec *history.Run), condition string) {
 	x.r.report(run)
 	x.r.tell(run)
 	x.r.failed(ctx, run, condition)
-	close(x.done)
+	x.end()
 }
+
+// end lets go of those who wait for the run.
+func (x *run) end() { x.once.Do(func() { close(x.done) }) }
 
 const reasonShutdown = "shutdown"
 

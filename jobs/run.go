@@ -18,7 +18,8 @@ type run struct {
 	fn     Function
 	ctx    context.Context // the run's own: it outlives whoever asked
 	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when rec is final
+	done   chan struct{} // closed, once, when rec is final
+	once   sync.Once
 	// accepted is closed when it is known whether an earlier run has the idempotency key; then rec is that run.
 	accepted chan struct{}
 	id, key  string

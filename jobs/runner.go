@@ -200,7 +200,7 @@ func (r *Runner) accept(ctx context.Context, spec template.Function, fn Function
 		return known, false, nil
 	}
 	defer close(x.accepted)
-	first, begun, err := r.cfg.History.Begin(ctx, x.rec)
+	first, begun, err := r.cfg.History.Begin(ctx, x.head())
 	if err != nil {
 		// The work matters more than its record, which is tried again at every later step.
 		r.log.Error("run is not recorded yet", "run", x.id, "function", spec.Name, "error", err)
@@ -217,7 +217,7 @@ func (r *Runner) accept(ctx context.Context, spec template.Function, fn Function
 
 // become makes a run that is not needed stand for the earlier one that has its idempotency key.
 func (x *run) become(ctx context.Context, first history.Run) error {
-	defer close(x.done)
+	defer x.end()
 	defer x.cancel(nil)
 	defer x.r.leave(x)
 	if first.Function != x.spec.Name {

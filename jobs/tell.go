@@ -60,7 +60,7 @@ func EventType(function string, failed bool) string {
 	return events.Prefix + noun + "_complete"
 }
 
-// Bad reports whether a run of this status is a failure to be told of.
+// bad reports whether a run of this status is a failure to be told of.
 func bad(s history.Status) bool {
 	return slices.Contains([]history.Status{history.Failed, history.Partial, history.TimedOut, history.Lost, history.Cancelled}, s)
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	_ "time/tzdata" // small containers and Windows have no time zones of their own
 )
 
 // Expression is a parsed schedule expression in its time zone. The zero Expression never fires.

@@ -109,7 +109,7 @@ func (t *Template) readFunction(r *resolver, id string, properties, globals valu
 	}
 	var problems [4]error
 	var timeout, memory, age int
-	timeout, problems[0] = r.whole(either("Timeout"), id+".Timeout", 3, 1, 900)
+	timeout, problems[0] = r.whole(either("Timeout"), id+".Timeout", int(DefaultTimeout/time.Second), 1, int(MaxTimeout/time.Second))
 	memory, problems[1] = r.whole(either("MemorySize"), id+".MemorySize", DefaultMemoryMB, 128, 10240)
 	invoke := either("EventInvokeConfig")
 	f.MaxRetries, problems[2] = r.whole(invoke.get("MaximumRetryAttempts"), id+".MaximumRetryAttempts", DefaultMaxRetries, 0, MaxRetries)
