@@ -38,14 +38,13 @@ func (e *Entry) Skip(reason, detail string) {
 	e.Status, e.Reason, e.Detail = Skipped, reason, detail
 }
 
-// Fail makes the entry that of a failure, and gives err back, so that the two are never told apart.
-func (e *Entry) Fail(err error) error {
-	e.Status, e.Reason, e.Detail = Failed, ReasonOf(err), err.Error()
-	return err
+// End completes the entry: a failure if err is not nil, so that report and error never disagree, and how long it took.
+func (e *Entry) End(err error, took time.Duration) {
+	e.DurationMS = took.Milliseconds()
+	if err != nil {
+		e.Status, e.Reason, e.Detail = Failed, ReasonOf(err), err.Error()
+	}
 }
-
-// Took sets the duration of an entry that was begun at start.
-func (e *Entry) Took(start, end time.Time) { e.DurationMS = end.Sub(start).Milliseconds() }
 
 // Failure is an error that knows its name in a report, what to do about it, and whether trying again is of use.
 type Failure struct {

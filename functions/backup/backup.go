@@ -78,13 +78,13 @@ func (f *Function) Tables(_ context.Context, event Event) ([]string, error) {
 func (f *Function) Run(ctx context.Context, event Event, name string, p functions.Progress) (entry Entry, err error) {
 	start := f.Now()
 	entry.Table, entry.DryRun = name, event.DryRun
-	defer func() { entry.Took(start, f.Now()) }()
+	defer func() { entry.End(err, f.Now().Sub(start)) }()
 	t, err := f.Shelf.Get(name)
 	if err == nil && t.Missing {
 		err = functions.Missing(t)
 	}
 	if err != nil {
-		return entry, entry.Fail(err)
+		return entry, err
 	}
 	if t.State == shelf.Recovering {
 		entry.Skip("recovering", "the table is being recovered")
@@ -92,7 +92,7 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 	}
 	a := &attempt{Function: f, event: event, table: t, progress: p, entry: &entry}
 	if err := a.run(ctx); err != nil {
-		return entry, entry.Fail(a.explain(err))
+		return entry, a.explain(err)
 	}
 	return entry, nil
 }

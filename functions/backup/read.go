@@ -18,7 +18,7 @@ import (
 var errUnchanged = errors.New("the content equals that of the newest backup")
 
 // keyAttempts is how often a key is chosen anew because another tablekeeper had just taken it.
-const keyAttempts = 5
+const keyAttempts = 20
 
 // read checks and reads the table in one transaction, and stores what it reads unless the bucket has it.
 func (a *attempt) read(ctx context.Context) error {

@@ -19,7 +19,7 @@ import (
 // Event asks for a compaction.
 type Event struct {
 	Tables     []string `json:"tables"`       // names or globs; none: all
-	Force      bool     `json:"force"`        // whatever the share of free pages, the window and the missing backup
+	Force      bool     `json:"force"`        // whatever the share of free pages and the window; never longer than the pause
 	DryRun     bool     `json:"dry_run"`      // only say what would be done
 	MaxPauseMS int64    `json:"max_pause_ms"` // over the table's setting; 0: that
 	Threshold  *float64 `json:"threshold"`    // over the table's setting, 0 to 1
@@ -52,6 +52,7 @@ type Shelf interface {
 // Config is what a Function is made of. Shelf is required.
 type Config struct {
 	Shelf Shelf
+	Wait  time.Duration    // how long to wait for the write lock of SQLite; 0: what storage/table does
 	Now   func() time.Time // default time.Now
 }
 
@@ -81,13 +82,13 @@ func (f *Function) Tables(_ context.Context, event Event) ([]string, error) {
 func (f *Function) Run(ctx context.Context, event Event, name string, p functions.Progress) (entry Entry, err error) {
 	start := f.Now()
 	entry.Table, entry.DryRun = name, event.DryRun
-	defer func() { entry.Took(start, f.Now()) }()
+	defer func() { entry.End(err, f.Now().Sub(start)) }()
 	t, err := f.Shelf.Get(name)
 	if err == nil && t.Missing {
 		err = functions.Missing(t)
 	}
 	if err != nil {
-		return entry, entry.Fail(err)
+		return entry, err
 	}
 	if t.State == shelf.Recovering {
 		entry.Skip("recovering", "the table is being recovered")
@@ -98,7 +99,8 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 		return entry, nil
 	}
 	f.noteBackup(t, &entry)
-	return entry, f.compact(ctx, event, t, p, &entry)
+	err = f.compact(ctx, event, t, p, &entry)
+	return entry, err
 }
 
 // noteBackup says so if the table could not be brought back.
@@ -116,11 +118,14 @@ func (f *Function) noteBackup(t shelf.Table, entry *Entry) {
 
 func (f *Function) options(event Event, t shelf.Table, p functions.Progress) table.CompactOptions {
 	opts := table.CompactOptions{
-		Threshold: t.Settings.Threshold, Force: event.Force, MaxPause: t.Settings.MaxPause, DryRun: event.DryRun,
+		Threshold: t.Settings.Threshold, Force: event.Force, MaxPause: t.Settings.MaxPause, Wait: f.Wait, DryRun: event.DryRun,
 		Progress: func(phase string, done, total int64) { p.Tell(done, total, phase) },
 	}
 	if event.Threshold != nil {
 		opts.Threshold = *event.Threshold
+		if opts.Threshold == 0 {
+			opts.Threshold = -1 // storage/table takes 0 for its default
+		}
 	}
 	if event.MaxPauseMS > 0 {
 		opts.MaxPause = time.Duration(event.MaxPauseMS) * time.Millisecond
@@ -130,7 +135,7 @@ func (f *Function) options(event Event, t shelf.Table, p functions.Progress) tab
 
 func (f *Function) compact(ctx context.Context, event Event, t shelf.Table, p functions.Progress, entry *Entry) error {
 	opts := f.options(event, t, p)
-	entry.Threshold, entry.MaxPauseMS = opts.Threshold, opts.MaxPause.Milliseconds()
+	entry.Threshold, entry.MaxPauseMS = max(opts.Threshold, 0), opts.MaxPause.Milliseconds()
 	end := p.Begin("compact")
 	done, err := table.Compact(ctx, t.Path, opts)
 	end(max(done.BytesBefore-done.BytesAfter, 0))
@@ -141,7 +146,7 @@ func (f *Function) compact(ctx context.Context, event Event, t shelf.Table, p fu
 	if errors.Is(err, table.ErrCorrupt) {
 		err = f.suspect(t, err)
 	}
-	return entry.Fail(err)
+	return err
 }
 
 // suspect records that the table is damaged.
@@ -154,7 +159,7 @@ func (f *Function) suspect(t shelf.Table, err error) error {
 }
 
 func (e *Entry) fill(c table.Compaction) {
-	e.Status, e.Reason = functions.Status(c.Status), c.Reason
+	e.Status, e.Reason, e.Detail = functions.Status(c.Status), c.Reason, c.Note
 	e.Strategy, e.FreelistRatio = c.Strategy, c.FreelistRatio
 	e.BytesBefore, e.BytesAfter, e.PagesBefore, e.PagesAfter = c.BytesBefore, c.BytesAfter, c.PagesBefore, c.PagesAfter
 	e.FreePages, e.DiskNeeded = c.FreeBefore, c.DiskNeeded

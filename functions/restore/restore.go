@@ -109,7 +109,7 @@ func (f *Function) Tables(_ context.Context, event Event) ([]string, error) {
 func (f *Function) Run(ctx context.Context, event Event, name string, p functions.Progress) (entry Entry, err error) {
 	start := f.Now()
 	entry.Table = name
-	defer func() { entry.Took(start, f.Now()) }()
+	defer func() { entry.End(err, f.Now().Sub(start)) }()
 	if event.DryRun {
 		return f.rehearse(ctx, event, entry)
 	}
@@ -117,16 +117,13 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 	if err == nil {
 		err = r.run(ctx, p)
 	}
-	if err != nil {
-		return entry, entry.Fail(err)
-	}
-	return entry, nil
+	return entry, err
 }
 
 func (f *Function) rehearse(ctx context.Context, event Event, entry Entry) (Entry, error) {
 	plan, err := f.Plan(ctx, event)
 	if err != nil {
-		return entry, entry.Fail(err)
+		return entry, err
 	}
 	entry.Skip("dry_run", "nothing was changed; the backup's content is checked when it is restored")
 	entry.Plan, entry.PassedOver = &plan, plan.PassedOver

@@ -124,10 +124,10 @@ func (f *Function) Tables(_ context.Context, event Event) ([]string, error) {
 func (f *Function) Run(ctx context.Context, event Event, _ string, p functions.Progress) (entry Entry, err error) {
 	start := f.Now()
 	entry.DryRun = event.DryRun
-	defer func() { entry.Took(start, f.Now()) }()
+	defer func() { entry.End(err, f.Now().Sub(start)) }()
 	tables, err := f.Shelf.Select(event.Tables)
 	if err != nil {
-		return entry, entry.Fail(err)
+		return entry, err
 	}
 	entry.Tables = len(tables)
 	s := &sweep{Function: f, entry: &entry, now: start, dryRun: event.DryRun}
@@ -143,7 +143,8 @@ func (f *Function) Run(ctx context.Context, event Event, _ string, p functions.P
 	f.mu.Unlock()
 	s.retain(ctx, tables, p)
 	s.release(ctx, tables)
-	return entry, s.verdict(ctx)
+	err = s.verdict(ctx)
+	return entry, err
 }
 
 // sweep is one under way.
@@ -230,13 +231,13 @@ func (s *sweep) expire(ctx context.Context, dir string) ([]table.Quarantined, er
 // verdict is the end of the report.
 func (s *sweep) verdict(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return s.entry.Fail(errors.Join(append(s.errs, err)...))
+		return errors.Join(append(s.errs, err)...)
 	}
 	if len(s.entry.Overdue) > 0 {
 		s.errs = append([]error{s.lament()}, s.errs...)
 	}
 	if err := errors.Join(s.errs...); err != nil {
-		return s.entry.Fail(err)
+		return err
 	}
 	s.entry.Status = functions.Swept
 	if len(s.entry.Removed)+len(s.entry.Released)+len(s.entry.Resumed) == 0 {

@@ -114,10 +114,10 @@ func (f *Function) Tables(_ context.Context, event Event) ([]string, error) {
 func (f *Function) Run(ctx context.Context, event Event, name string, p functions.Progress) (entry Entry, err error) {
 	start := f.Now()
 	entry.Table = name
-	defer func() { entry.Took(start, f.Now()) }()
+	defer func() { entry.End(err, f.Now().Sub(start)) }()
 	t, err := f.Shelf.Get(name)
 	if err != nil {
-		return entry, entry.Fail(err)
+		return entry, err
 	}
 	if _, err := functions.Resume(ctx, t.Path, f.Held.Of(name)); err != nil && !errors.Is(err, table.ErrLocked) {
 		entry.Notes = append(entry.Notes, err.Error())
@@ -125,12 +125,12 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 	all, err := f.Catalogue.Backups(ctx, name)
 	if err != nil {
 		entry.Outcome = CouldNotRun
-		return entry, entry.Fail(err)
+		return entry, err
 	}
 	chosen, err := choose(all, event.Backup, t)
 	if err != nil {
 		entry.Outcome = Failed
-		return entry, entry.Fail(err)
+		return entry, err
 	}
 	for _, backup := range chosen {
 		entry.Drills = append(entry.Drills, f.drill(ctx, t, backup, p))
@@ -138,7 +138,8 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 			break
 		}
 	}
-	return entry, f.conclude(&entry, t, all)
+	err = f.conclude(&entry, t, all)
+	return entry, err
 }
 
 // choose picks the backups that the event means; newest first.
@@ -186,7 +187,7 @@ func (f *Function) conclude(entry *Entry, t shelf.Table, all []archive.Backup) e
 	if entry.Outcome == Failed {
 		err = f.accuse(entry, t, all, err)
 	}
-	return entry.Fail(err)
+	return err
 }
 
 // accuse says what is left where a backup is bad.

@@ -82,7 +82,7 @@ func writeCondition(path string, c Condition) error {
 		}
 		return nil
 	}
-	if err := writeJSON(path, stateSuffix, c); err != nil {
+	if err := writeJSON(path, stateSuffix, c, true); err != nil {
 		return fmt.Errorf("write the state of %s: %w", path, err)
 	}
 	return nil
@@ -124,10 +124,11 @@ func ReadRecord(path string) (Record, error) {
 	return r, nil
 }
 
-// WriteRecord keeps the record of the table at path, atomically.
+// WriteRecord keeps the record of the table at path, atomically. It waits for no disk, since a thousand unchanged tables are
+// confirmed one after the other; a record that a power cut damages is one that cannot be read.
 func WriteRecord(path string, r Record) error {
 	r.Format = recordFormat
-	if err := writeJSON(path, recordSuffix, r); err != nil {
+	if err := writeJSON(path, recordSuffix, r, false); err != nil {
 		return fmt.Errorf("write the backup record of %s: %w", path, err)
 	}
 	return nil

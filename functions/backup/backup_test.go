@@ -1,0 +1,419 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tablekeeper/functions"
+	"tablekeeper/functions/functionstest"
+	"tablekeeper/storage/archive"
+	"tablekeeper/storage/bucket"
+	"tablekeeper/storage/bucket/faulty"
+	"tablekeeper/storage/shelf"
+	"tablekeeper/storage/table"
+)
+
+func function(f *functionstest.Fleet) *Function {
+	return New(Config{Shelf: f.Shelf, Catalogue: f.Catalogue, Objects: f.Bucket, Bucket: functionstest.BucketName, Now: f.Now, ToolVersion: "test"})
+}
+
+// run backs a table up and compares status and reason.
+func run(t *testing.T, f *functionstest.Fleet, event Event, name string, status functions.Status, reason string) Entry {
+	t.Helper()
+	entry, err := function(f).Run(t.Context(), event, name, functions.Progress{})
+	if entry.Status != status || entry.Reason != reason {
+		t.Fatalf("%s: %s %s, want %s %s (%v; %+v)", name, entry.Status, entry.Reason, status, reason, err, entry)
+	}
+	if (err != nil) != (status == functions.Failed) {
+		t.Fatalf("%s: %s with error %v", name, status, err)
+	}
+	return entry
+}
+
+// restorable drills every backup of a table, and gives the content of the newest.
+func restorable(t *testing.T, f *functionstest.Fleet, name string) string {
+	t.Helper()
+	content := ""
+	for i, key := range f.Backups(name) {
+		parsed, err := archive.ParseKey(key)
+		f.Must(err)
+		path := fmt.Sprintf("%s/%d.db", t.TempDir(), i)
+		if _, err := (functions.Drill{From: f.Catalogue}).Run(context.Background(), parsed, path, functions.Progress{}); err != nil {
+			t.Errorf("%s does not restore: %v", key, err)
+		} else if i == 0 {
+			content = f.Rows(path)
+		}
+	}
+	return content
+}
+
+func TestBackup(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 100)
+	first := run(t, f, Event{}, "app", functions.BackedUp, "")
+	if first.RecordCount != 100 || first.BytesRead == 0 || first.BytesStored == 0 || len(first.SHA256) != 64 || first.FileSize != first.BytesRead {
+		t.Errorf("%+v", first)
+	}
+	again := run(t, f, Event{}, "app", functions.Skipped, "unchanged")
+	if again.Backup != first.Backup || again.SHA256 != first.SHA256 {
+		t.Errorf("%+v", again)
+	}
+	f.Fill("app", 1)
+	second := run(t, f, Event{}, "app", functions.BackedUp, "")
+	if second.Backup <= first.Backup || second.RecordCount != 101 {
+		t.Errorf("%+v", second)
+	}
+	if len(f.Backups("app")) != 2 || restorable(t, f, "app") != f.Rows(f.Path("app")) {
+		t.Error("the bucket does not have what the table has")
+	}
+	forced := run(t, f, Event{Force: true}, "app", functions.BackedUp, "")
+	if forced.SHA256 != second.SHA256 || forced.Backup <= second.Backup {
+		t.Errorf("%+v", forced)
+	}
+}
+
+// TestUnchangedTablesAreNotRead puts garbage in place of their content behind the back of size and time: whoever read it
+// would find the table corrupt.
+func TestUnchangedTablesAreNotRead(t *testing.T) {
+	tables := 1000
+	if functionstest.Race {
+		tables = 50
+	}
+	f := functionstest.New(t)
+	f.Make("t0", 3)
+	plain, err := os.ReadFile(f.Path("t0"))
+	f.Must(err)
+	for i := 1; i < tables; i++ {
+		f.Must(os.WriteFile(f.Path(fmt.Sprintf("t%d", i)), plain, 0o600))
+	}
+	f.Refresh()
+	names, err := function(f).Tables(t.Context(), Event{})
+	if err != nil || len(names) != tables {
+		t.Fatalf("%d tables, %v", len(names), err)
+	}
+	var group errgroup.Group
+	group.SetLimit(8)
+	for _, name := range names {
+		group.Go(func() error {
+			_, err := function(f).Run(t.Context(), Event{}, name, functions.Progress{})
+			return err
+		})
+	}
+	f.Must(group.Wait())
+	for _, name := range names {
+		f.Damage(f.Path(name), 4096, strings.Repeat("garbage ", 512))
+	}
+	before := len(f.Bucket.Calls())
+	for _, name := range names {
+		if entry := run(t, f, Event{}, name, functions.Skipped, "unchanged"); entry.BytesRead != 0 {
+			t.Fatalf("%+v", entry)
+		}
+	}
+	calls := f.Bucket.Calls()[before:]
+	for _, call := range calls {
+		if call.Op != "head" {
+			t.Fatalf("an unchanged table costs a %s of %s", call.Op, call.Key)
+		}
+	}
+	if len(calls) != tables {
+		t.Errorf("%d calls for %d tables", len(calls), tables)
+	}
+	run(t, f, Event{Force: true}, "t0", functions.Failed, "corrupt")
+}
+
+func TestTouchedButUnchanged(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 10)
+	first := run(t, f, Event{}, "app", functions.BackedUp, "")
+	f.Must(os.Chtimes(f.Path("app"), time.Time{}, time.Unix(1e9, 0)))
+	touched := run(t, f, Event{}, "app", functions.Skipped, "unchanged")
+	if touched.BytesRead == 0 || touched.Backup != first.Backup {
+		t.Errorf("%+v", touched)
+	}
+	if entry := run(t, f, Event{}, "app", functions.Skipped, "unchanged"); entry.BytesRead != 0 {
+		t.Errorf("it was read again: %+v", entry)
+	}
+	if got := f.Backups("app"); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestACorruptTableIsNeverStored(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 100)
+	run(t, f, Event{}, "app", functions.BackedUp, "")
+	good, err := os.ReadFile(f.Path("app"))
+	f.Must(err)
+	f.Damage(f.Path("app"), 4096, strings.Repeat("garbage ", 512))
+	f.Must(os.Chtimes(f.Path("app"), time.Time{}, time.Unix(1e9, 0)))
+	entry, err := function(f).Run(t.Context(), Event{}, "app", functions.Progress{})
+	var corrupt *table.CorruptError
+	var failure *functions.Failure
+	if !errors.As(err, &corrupt) || !errors.As(err, &failure) || !failure.Permanent() || !strings.Contains(failure.Hint(), "restore app --in-place") {
+		t.Errorf("%v", err)
+	}
+	if entry.Status != functions.Failed || entry.Reason != "corrupt" || len(f.Backups("app")) != 1 {
+		t.Errorf("%+v, %v", entry, f.Backups("app"))
+	}
+	if got, err := f.Shelf.Get("app"); err != nil || got.State != shelf.Suspect {
+		t.Errorf("%+v, %v", got, err)
+	}
+	f.Must(os.WriteFile(f.Path("app"), good, 0o600))
+	run(t, f, Event{}, "app", functions.Skipped, "unchanged")
+	if got, err := f.Shelf.Get("app"); err != nil || got.State != shelf.Healthy {
+		t.Errorf("repaired, and still %+v, %v", got, err)
+	}
+	delete(f.Damaged, f.Path("app"))
+}
+
+func TestFilesThatAreNoTables(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"not_database": func(path string) error { return os.WriteFile(path, []byte(strings.Repeat("text ", 100)), 0o600) },
+		"missing":      os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := functionstest.New(t)
+			f.Make("app", 10)
+			run(t, f, Event{}, "app", functions.BackedUp, "")
+			f.Damaged[f.Path("app")] = true
+			f.Must(damage(f.Path("app")))
+			f.Refresh()
+			run(t, f, Event{}, "app", functions.Failed, name)
+			if len(f.Backups("app")) != 1 {
+				t.Errorf("%v", f.Backups("app"))
+			}
+		})
+	}
+	f := functionstest.New(t)
+	run(t, f, Event{}, "nobody", functions.Failed, "unknown_table")
+}
+
+func TestTheBucketIsAsked(t *testing.T) {
+	cases := map[string]struct {
+		spoil  func(f *functionstest.Fleet, key string) error
+		status functions.Status
+		reason string
+		note   string
+	}{
+		"gone": {func(f *functionstest.Fleet, key string) error { return f.Bucket.Delete(context.Background(), key) }, functions.BackedUp, "", "gone"},
+		"other size": {func(f *functionstest.Fleet, key string) error {
+			return os.WriteFile(f.Object(key), []byte("short"), 0o600)
+		}, functions.BackedUp, "", "bytes in the bucket"},
+		"no record": {func(f *functionstest.Fleet, _ string) error { return shelf.ForgetRecord(f.Path("app")) }, functions.Skipped, "unchanged", ""},
+		"bad record": {func(f *functionstest.Fleet, _ string) error {
+			return os.WriteFile(f.Dir+"/.tablekeeper/app.db.backup", []byte("{"), 0o600)
+		}, functions.Skipped, "unchanged", "record"},
+		"distrusted": {func(f *functionstest.Fleet, key string) error { return distrust(f, key) }, functions.BackedUp, "", "not relied on"},
+		"unreachable": {func(f *functionstest.Fleet, _ string) error {
+			f.Bucket.Always("head", faulty.Fault{Kind: faulty.Temporary})
+			return nil
+		}, functions.Failed, "bucket_unreachable", ""},
+		"failed drill": {func(f *functionstest.Fleet, key string) error {
+			parsed, err := archive.ParseKey(key)
+			return errors.Join(err, f.Catalogue.MarkFailed(context.Background(), parsed, f.Now()), shelf.ForgetRecord(f.Path("app")))
+		}, functions.BackedUp, "", "a drill found it bad"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			f := functionstest.New(t)
+			f.Make("app", 10)
+			first := run(t, f, Event{}, "app", functions.BackedUp, "")
+			f.Must(c.spoil(f, first.Backup))
+			entry := run(t, f, Event{}, "app", c.status, c.reason)
+			if !strings.Contains(strings.Join(entry.Notes, "; "), c.note) {
+				t.Errorf("notes %q, want %q", entry.Notes, c.note)
+			}
+			if c.status == functions.BackedUp && entry.Backup <= first.Backup {
+				t.Errorf("%s does not sort after %s", entry.Backup, first.Backup)
+			}
+		})
+	}
+}
+
+func distrust(f *functionstest.Fleet, key string) error {
+	parsed, err := archive.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	return functions.Accuse(context.Background(), f.Catalogue, f.Path("app"), functionstest.BucketName, parsed, f.Now(), errors.New("a drill failed"))
+}
+
+func TestKeysSortWhateverTheClockDoes(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 1)
+	last := ""
+	for i, jump := range []time.Duration{0, -time.Hour, 0, 1000 * time.Hour, -2000 * time.Hour} {
+		f.Jump(jump)
+		f.Fill("app", 1)
+		entry := run(t, f, Event{}, "app", functions.BackedUp, "")
+		if entry.Backup <= last {
+			t.Errorf("backup %d is %s, not after %s", i, entry.Backup, last)
+		}
+		last = entry.Backup
+	}
+	if got := f.Backups("app"); len(got) != 5 || got[0] != last {
+		t.Errorf("%v", got)
+	}
+	if entry := run(t, f, Event{}, "app", functions.Skipped, "unchanged"); entry.DurationMS < 0 {
+		t.Errorf("%+v", entry)
+	}
+}
+
+func TestEachFailingCallOfTheBucketSurfaces(t *testing.T) {
+	kinds := []faulty.Kind{faulty.Fail, faulty.Temporary, faulty.Denied, faulty.LostReply, faulty.Lie, faulty.Half, faulty.Flip, faulty.BreakList}
+	for _, kind := range kinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			f := functionstest.New(t)
+			f.Make("app", 20)
+			run(t, f, Event{}, "app", functions.BackedUp, "")
+			for n := 0; ; n++ {
+				f.Fill("app", 1)
+				hits := f.Bucket.Hits()
+				f.Bucket.At(len(f.Bucket.Calls())+n, faulty.Fault{Kind: kind, Byte: 20})
+				entry, err := function(f).Run(t.Context(), Event{}, "app", functions.Progress{})
+				f.Bucket.Decide(func(faulty.Call) faulty.Fault { return faulty.Fault{} })
+				if (err == nil) != (entry.Status == functions.BackedUp) {
+					t.Errorf("call %d: %+v, %v", n, entry, err)
+				}
+				if left := f.Litter(); len(left) > 0 {
+					t.Errorf("call %d leaves %v", n, left)
+				}
+				if next, err := function(f).Run(t.Context(), Event{}, "app", functions.Progress{}); err != nil {
+					t.Errorf("after call %d failed: %+v, %v", n, next, err)
+				}
+				if restored := restorable(t, f, "app"); restored != f.Rows(f.Path("app")) {
+					t.Errorf("call %d: the newest backup is not the table", n)
+				}
+				if f.Bucket.Hits() == hits {
+					t.Logf("clean after %d calls", n)
+					break
+				}
+			}
+		})
+	}
+}
+
+func TestTwoTablekeepers(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 50)
+	other, err := shelf.Open([]shelf.Source{{Path: f.Dir}}, shelf.Options{Now: f.Now})
+	f.Must(err)
+	_, err = other.Refresh(t.Context())
+	f.Must(err)
+	config := function(f).Config
+	config.Shelf = other
+	config.Now = func() time.Time { return time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC) } // the very same millisecond
+	two := []*Function{New(config), New(config)}
+	var group sync.WaitGroup
+	for i := range 6 {
+		group.Go(func() {
+			if entry, err := two[i%2].Run(t.Context(), Event{Force: true}, "app", functions.Progress{}); err != nil {
+				t.Errorf("%+v, %v", entry, err)
+			}
+		})
+	}
+	group.Wait()
+	if got := f.Backups("app"); len(got) != 6 {
+		t.Errorf("%v", got)
+	}
+	restorable(t, f, "app")
+}
+
+func TestAnotherTablekeeperIsNoticed(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 5)
+	run(t, f, Event{}, "app", functions.BackedUp, "")
+	record, err := shelf.ReadRecord(f.Path("app"))
+	f.Must(err)
+	run(t, f, Event{Force: true}, "app", functions.BackedUp, "")
+	f.Must(shelf.WriteRecord(f.Path("app"), record)) // as if the second had come from elsewhere
+	f.Fill("app", 1)
+	entry := run(t, f, Event{}, "app", functions.BackedUp, "")
+	if !strings.Contains(strings.Join(entry.Notes, ""), "another tablekeeper") {
+		t.Errorf("%q", entry.Notes)
+	}
+}
+
+func TestADegradedTableSaysSo(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 5)
+	f.Must(f.Shelf.SetState("app", shelf.Degraded, "started anew"))
+	first := run(t, f, Event{}, "app", functions.BackedUp, "")
+	run(t, f, Event{}, "app", functions.Skipped, "unchanged")
+	key, err := archive.ParseKey(first.Backup)
+	f.Must(err)
+	reader, err := f.Catalogue.Open(t.Context(), key)
+	f.Must(err)
+	if !reader.Manifest().Degraded() {
+		t.Errorf("%+v", reader.Manifest())
+	}
+	f.Must(f.Shelf.SetState("app", shelf.Healthy, ""))
+	run(t, f, Event{}, "app", functions.BackedUp, "") // the same content, accepted now
+}
+
+func TestCancelled(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 50)
+	ctx, cancel := context.WithCancel(t.Context())
+	p := functions.Progress{Phase: func(name string) func(int64) {
+		if name == "store" {
+			cancel()
+		}
+		return func(int64) {}
+	}}
+	entry, err := function(f).Run(ctx, Event{}, "app", p)
+	if !errors.Is(err, context.Canceled) || entry.Reason != "cancelled" || len(f.Backups("app")) != 0 {
+		t.Errorf("%+v, %v, %v", entry, err, f.Backups("app"))
+	}
+}
+
+func TestDryRunChangesNothing(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 5)
+	run(t, f, Event{DryRun: true}, "app", functions.Skipped, "dry_run")
+	if _, err := shelf.ReadRecord(f.Path("app")); err == nil || len(f.Backups("app")) != 0 {
+		t.Errorf("%v, %v", err, f.Backups("app"))
+	}
+}
+
+func TestAWriterAtWork(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 10)
+	stop, done := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-stop:
+				done <- n
+				return
+			default:
+				err := f.TryExec("app", "BEGIN IMMEDIATE; INSERT INTO items (label) VALUES ('pair'); INSERT INTO items (label) VALUES ('pair'); COMMIT")
+				if err == nil { // acknowledged
+					n++
+				} else {
+					t.Errorf("a writer was turned away: %v", err)
+				}
+			}
+		}
+	}()
+	for range 5 {
+		run(t, f, Event{Force: true}, "app", functions.BackedUp, "")
+	}
+	close(stop)
+	written := <-done
+	if last := run(t, f, Event{Force: true}, "app", functions.BackedUp, ""); last.RecordCount != int64(10+2*written) {
+		t.Errorf("%d rows in the backup, %d pairs acknowledged", last.RecordCount, written)
+	}
+	restorable(t, f, "app")
+}
+
+var _ bucket.Reader = (*faulty.Bucket)(nil)
