@@ -42,7 +42,7 @@ var children = map[string]func(words []string) error{
 		defer f.Close()
 		return ready()
 	},
-	"write": writeUntilTold,
+	"write until told": writeUntilTold,
 	"lock": func(words []string) error {
 		if _, err := Lock(context.Background(), words[0], Owner{Function: "backup", Run: "r1"}); err != nil {
 			return err

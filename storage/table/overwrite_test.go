@@ -172,7 +172,7 @@ func TestOverwriteLosesNoCommit(t *testing.T) {
 			s := scene{table: filepath.Join(dir, "a.db"), fresh: filepath.Join(dir, "new")}
 			makeContent(t, s.table, "old", "PRAGMA journal_mode="+mode, "CREATE TABLE written(n)")
 			makeContent(t, s.fresh, "new", "CREATE TABLE written(n)")
-			writer := childCommand(t, "write", s.table)
+			writer := childCommand(t, "write until told", s.table)
 			stdin, err := writer.StdinPipe()
 			must(t, err)
 			stdout, err := writer.StdoutPipe()
