@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"slices"
 	"testing"
@@ -113,7 +114,7 @@ func TestLockPage(t *testing.T) {
 	}
 	rubbish := bytes.Repeat([]byte{0xaa}, pageSize)
 	for n := int64(1); n <= pages; n++ {
-		free := n > 1 && n < 16384
+		free := n > 1 && n < 16384 || n == 16385
 		if err := e.WritePage(rubbish, free); err != nil {
 			t.Fatal(err)
 		}
@@ -122,8 +123,8 @@ func TestLockPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Size != pages*pageSize {
-		t.Fatalf("size %d", m.Size)
+	if m.Size != pages*pageSize || m.FreePages != 16382 {
+		t.Fatalf("size %d, %d free pages", m.Size, m.FreePages)
 	}
 	r := open(t, out.Bytes())
 	page := make([]byte, pageSize)
@@ -155,5 +156,64 @@ func TestPlainZstdDecodes(t *testing.T) {
 	got, err := io.ReadAll(dec)
 	if err != nil || !bytes.Equal(got, im.want()) {
 		t.Fatalf("decoded bytes differ (%v)", err)
+	}
+}
+
+type countingReaderAt struct {
+	r       io.ReaderAt
+	calls   int
+	fetched int64
+}
+
+func (c *countingReaderAt) ReadAt(p []byte, off int64) (int, error) {
+	c.calls++
+	c.fetched += int64(len(p))
+	return c.r.ReadAt(p, off)
+}
+
+// Opening fetches the tail, a page its frame and that frame's sums, and
+// neighbouring frames come at once.
+func TestLittleIsFetched(t *testing.T) {
+	im := newImage(6, 4096, 256*20, 0)
+	b, _, _ := im.encode(t)
+	src := &countingReaderAt{r: bytes.NewReader(b)}
+	r, err := Open(t.Context(), src, int64(len(b)), OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if src.calls != 1 || src.fetched > tailRead {
+		t.Errorf("opening took %d reads of %d bytes", src.calls, src.fetched)
+	}
+	*src = countingReaderAt{r: src.r}
+	if err := r.ReadPage(t.Context(), 1000, make([]byte, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	if frame := r.offsets[4] - r.offsets[3]; src.calls != 2 || src.fetched != frame+256*ledger.SumSize {
+		t.Errorf("a page took %d reads of %d bytes, its frame is %d long", src.calls, src.fetched, frame)
+	}
+	*src = countingReaderAt{r: src.r}
+	if err := r.ReadPages(t.Context(), []int64{1, 300, 600, 5000}, func(int64, []byte) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if want := r.offsets[3] + r.offsets[20] - r.offsets[19] + 4*256*ledger.SumSize; src.calls != 2+4 || src.fetched != want {
+		t.Errorf("four pages of frames 0, 1, 2 and 19 took %d reads of %d bytes, want 6 of %d", src.calls, src.fetched, want)
+	}
+}
+
+// An error of whoever uses the pages comes back as it is.
+func TestReadPagesPassesErrorsOn(t *testing.T) {
+	im := newImage(6, 4096, 10, 0)
+	b, _, _ := im.encode(t)
+	r := open(t, b)
+	if err := r.ReadPages(t.Context(), []int64{1}, func(int64, []byte) error { return errBroken }); !errors.Is(err, errBroken) {
+		t.Errorf("error %v", err)
+	}
+	for _, n := range []int64{0, -1, 11, 1 << 40} {
+		if err := r.ReadPage(t.Context(), n, make([]byte, 4096)); err == nil {
+			t.Errorf("page %d was read", n)
+		}
+	}
+	if err := r.ReadPage(t.Context(), 1, make([]byte, 512)); err == nil {
+		t.Error("a page was read into a short buffer")
 	}
 }
