@@ -201,7 +201,7 @@ func (c *checker) bucket(ctx context.Context, f *fleet, area, address string) {
 	}
 	progress := c.screen.Progress(c.now)
 	progress.Show("probing "+s.Address, 0, 0)
-	probe := newProbe(s.Bucket, c.now)
+	probe := newProbe(s.Raw, c.now)
 	if !strings.HasPrefix(s.Address, "file:") {
 		probe.large = probeParts
 	}

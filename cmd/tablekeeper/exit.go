@@ -65,11 +65,17 @@ func explain(err error) (code int, hint string) {
 	code = exitFailed
 	var coded interface{ ExitStatus() int }
 	var busy *jobs.BusyError
+	var event *jobs.EventError
+	var function *jobs.UnknownFunctionError
 	switch {
 	case errors.As(err, &coded):
 		code = coded.ExitStatus()
 	case errors.As(err, &busy):
 		code, hint = exitLocked, "wait for it: tablekeeper runs list"
+	case errors.As(err, &function):
+		code = exitNotFound
+	case errors.As(err, &event) && !errors.Is(err, shelf.ErrUnknown):
+		code = exitUsage
 	default:
 		code, hint = meaning(err)
 	}

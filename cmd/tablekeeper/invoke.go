@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -39,11 +40,7 @@ service does it later, with the template's retries; with --dry-run the event is 
 			case dryRun:
 				inv.Type = jobs.DryRun
 			}
-			run, err := p.invoke(cmd.Context(), inv)
-			if err != nil {
-				return err
-			}
-			return p.showInvoked(inv, run)
+			return p.invokeAndShow(cmd.Context(), inv)
 		},
 	}
 	cmd.Flags().StringVarP(&event, "event", "e", "", "`FILE` with the event, a JSON object; - is standard input")
@@ -51,6 +48,24 @@ service does it later, with the template's retries; with --dry-run the event is 
 	cmd.Flags().BoolVar(&async, "async", false, "have the service do it, and do not wait")
 	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "only check that the function takes the event")
 	return cmd
+}
+
+// invokeAndShow has the event checked first, so that a wrong one is an error of the command and not a run that failed.
+func (p *program) invokeAndShow(ctx context.Context, inv jobs.Invocation) error {
+	f, err := p.openFleet(ctx, false)
+	if err != nil {
+		return err
+	}
+	rehearsal := inv
+	rehearsal.Type = jobs.DryRun
+	run, err := p.invoke(ctx, f, rehearsal)
+	if err == nil && inv.Type != jobs.DryRun {
+		run, err = p.invoke(ctx, f, inv)
+	}
+	if err != nil {
+		return err
+	}
+	return p.showInvoked(inv, run)
 }
 
 func (p *program) readEvent(from string) (json.RawMessage, error) {

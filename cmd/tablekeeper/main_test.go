@@ -1,14 +1,20 @@
 package main
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"testing"
+	"time"
 
+	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"tablekeeper/jobs/history"
 )
 
 func TestMain(m *testing.M) {
@@ -28,7 +34,13 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": exitStatus, "sqlite": runSQL, "mktable": makeTable, "fifo": makeFIFO,
+			"status": exitStatus, "mktable": makeTable, "rows": countRows, "damage": damage, "keygen": makeKey, "fifo": makeFIFO, "await": awaitService, "awaitrun": awaitRun,
+		},
+		Condition: func(name string) (bool, error) {
+			if name == "race" {
+				return raceDetector, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
 		},
 	})
 }
@@ -70,8 +82,70 @@ func makeTable(ts *testscript.TestScript, _ bool, args []string) {
 		"PRAGMA wal_checkpoint(TRUNCATE)")
 }
 
-// runSQL runs statements: sqlite FILE STATEMENT... . The last one's first value goes to standard output, in a file.
-func runSQL(ts *testscript.TestScript, _ bool, args []string) { execSQL(ts, args[0], args[1:]...) }
+// countRows compares the number of rows of a table made by mktable, and has SQLite check it: rows FILE N.
+func countRows(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer db.Close()
+	var got int
+	var verdict string
+	ts.Check(db.QueryRow("SELECT count(*) FROM item").Scan(&got))
+	ts.Check(db.QueryRow("PRAGMA integrity_check").Scan(&verdict))
+	if got != want || verdict != "ok" {
+		ts.Fatalf("%d rows, want %d; integrity_check: %s", got, want, verdict)
+	}
+}
+
+// damage overwrites the middle of a table: damage FILE.
+func damage(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
+	ts.Check(err)
+	defer f.Close()
+	info, err := f.Stat()
+	ts.Check(err)
+	_, err = f.WriteAt(make([]byte, 8192), info.Size()/2/4096*4096)
+	ts.Check(err)
+}
+
+// awaitService waits until a service answers: await STATE.
+func awaitService(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		s, err := findService(context.Background(), ts.MkAbs(args[0]))
+		if s != nil && err == nil {
+			return
+		}
+		runtime.Gosched()
+	}
+	ts.Fatalf("no service on %s", args[0])
+}
+
+// awaitRun waits until the history has a run that ended, by its trigger: awaitrun STATE TRIGGER.
+func awaitRun(ts *testscript.TestScript, _ bool, args []string) {
+	store, err := history.OpenReader(context.Background(), filepath.Join(ts.MkAbs(args[0]), history.File), history.Options{})
+	ts.Check(err)
+	defer store.Close()
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		page, err := store.List(context.Background(), history.Filter{Trigger: args[1], Limit: 1})
+		ts.Check(err)
+		if len(page.Runs) == 1 && page.Runs[0].Status.Ended() {
+			return
+		}
+		runtime.Gosched()
+	}
+	ts.Fatalf("no run by %s", args[1])
+}
+
+// makeKey writes an age identity and its recipient: keygen IDENTITY RECIPIENT.
+func makeKey(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := age.GenerateX25519Identity()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(key.String()+"\n"), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte("# of a test\n"+key.Recipient().String()+"\n"), 0o600))
+}
 
 func execSQL(ts *testscript.TestScript, file string, statements ...string) {
 	db, err := sql.Open("sqlite", ts.MkAbs(file))

@@ -19,6 +19,7 @@ func (f *fleet) readPlan() ([]schedule.Job, error) {
 	for _, fn := range f.template.Functions {
 		planned = append(planned, jobs.Schedules(fn)...)
 	}
+	fromTemplate := planned
 	own := map[string]bool{}
 	for _, source := range f.cfg.Tables {
 		for _, function := range slices.Sorted(maps.Keys(source.Schedules)) {
@@ -35,7 +36,7 @@ func (f *fleet) readPlan() ([]schedule.Job, error) {
 			planned = append(planned, job)
 		}
 	}
-	for i, job := range planned {
+	for i, job := range fromTemplate {
 		if own[job.Function] && forAll(job.Event) {
 			planned[i].Event = withSchedule(job.Event, "")
 		}

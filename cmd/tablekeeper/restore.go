@@ -103,7 +103,11 @@ func (p *program) invokeRestore(ctx context.Context, e restore.Event) (history.R
 	if err != nil {
 		return history.Run{}, fmt.Errorf("encode the event: %w", err)
 	}
-	return p.invoke(ctx, jobs.Invocation{Function: "restore", Event: event, Type: jobs.Sync})
+	f, err := p.openFleet(ctx, false)
+	if err != nil {
+		return history.Run{}, err
+	}
+	return p.invoke(ctx, f, jobs.Invocation{Function: "restore", Event: event, Type: jobs.Sync})
 }
 
 // showPlan asks what the restore would do, and shows it.

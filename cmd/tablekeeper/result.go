@@ -21,23 +21,19 @@ type entry struct {
 	DurationMS int64    `json:"duration_ms"`
 	BlockedMS  int64    `json:"blocked_ms"`
 
-	BytesBefore int64   `json:"bytes_before"`
-	BytesAfter  int64   `json:"bytes_after"`
-	FreeRatio   float64 `json:"freelist_ratio"`
-	Threshold   float64 `json:"threshold"`
-	PauseMS     int64   `json:"predicted_pause_ms"`
-	MaxPauseMS  int64   `json:"max_pause_ms"`
-	Backup      string  `json:"backup"`
-	BackupUsed  string  `json:"backup_used"`
-	BytesStored int64   `json:"bytes_stored"`
-	FileSize    int64   `json:"file_size"`
-	RecordCount int64   `json:"record_count"`
-	Quarantine  string  `json:"quarantine"`
-	Tables      int     `json:"tables"`
-	BytesFreed  int64   `json:"bytes_freed"`
-	Holder      string  `json:"holder"`
-	Error       string  `json:"error"`
-	Hint        string  `json:"hint"`
+	BytesBefore int64  `json:"bytes_before"`
+	BytesAfter  int64  `json:"bytes_after"`
+	Backup      string `json:"backup"`
+	BackupUsed  string `json:"backup_used"`
+	BytesStored int64  `json:"bytes_stored"`
+	FileSize    int64  `json:"file_size"`
+	RecordCount int64  `json:"record_count"`
+	Quarantine  string `json:"quarantine"`
+	Tables      int    `json:"tables"`
+	BytesFreed  int64  `json:"bytes_freed"`
+	Holder      string `json:"holder"`
+	Error       string `json:"error"`
+	Hint        string `json:"hint"`
 }
 
 func readEntry(e history.Entry) entry {
@@ -71,23 +67,13 @@ func (e entry) sentence() string {
 	case "swept":
 		return fmt.Sprintf("%s looked at, %s freed in %s", screen.Count(e.Tables, "table"), screen.Bytes(e.BytesFreed), took)
 	case "skipped":
-		return joinWords(strings.ReplaceAll(e.Reason, "_", " "), cmp.Or(e.Detail, e.why()))
+		detail := e.Detail
+		if detail == "" && e.Holder != "" {
+			detail = "by " + e.Holder
+		}
+		return joinWords(strings.ReplaceAll(e.Reason, "_", " "), detail)
 	}
 	return cmp.Or(e.Detail, e.Error, strings.ReplaceAll(e.Reason, "_", " "))
-}
-
-// why explains the reason of a skip by its figures.
-func (e entry) why() string {
-	switch {
-	case e.Reason == "below_threshold":
-		return fmt.Sprintf("%s free, compacted above %s", screen.Percent(e.FreeRatio), screen.Percent(e.Threshold))
-	case e.Reason == "would_block" && e.PauseMS > 0:
-		return fmt.Sprintf("users would wait about %s, and %s is allowed: --max-pause",
-			screen.Span(time.Duration(e.PauseMS)*time.Millisecond), screen.Span(time.Duration(e.MaxPauseMS)*time.Millisecond))
-	case e.Holder != "":
-		return "by " + e.Holder
-	}
-	return ""
 }
 
 func (e entry) backup() string {
@@ -172,7 +158,12 @@ func (p *program) showNotes(run history.Run) {
 			tables[note] = append(tables[note], view.name())
 		}
 	}
-	for _, note := range notes {
+	const most = 5
+	for i, note := range notes {
+		if i == most {
+			p.screen.Note("And %s: tablekeeper runs show %s --json", screen.Count(len(notes)-most, "more note"), shortID(run.ID))
+			break
+		}
 		about := tables[note][0]
 		if n := len(tables[note]); n > 1 {
 			about = screen.Count(n, "table")

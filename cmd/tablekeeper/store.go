@@ -24,8 +24,9 @@ import (
 
 // store is a bucket with the backups in it.
 type store struct {
-	Address   string // without credentials
-	Bucket    bucket.Bucket
+	Address   string        // without credentials
+	Bucket    bucket.Bucket // retries
+	Raw       bucket.Bucket // does not: it shows how the store is at this moment
 	Catalogue *archive.Catalogue
 }
 
@@ -44,6 +45,7 @@ func openStore(ctx context.Context, f *fleet, address string) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Raw = opened
 	s.Bucket = bucket.Steady(opened, bucket.SteadyOptions{Logger: f.log})
 	s.Catalogue = archive.NewCatalogue(s.Bucket, keys)
 	return s, nil

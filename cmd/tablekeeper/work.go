@@ -33,13 +33,22 @@ func (s *selection) patterns(args []string) ([]string, error) {
 	return args, nil
 }
 
-// work asks for a run of a function, waits for it and shows it.
+// work asks for a run of a function, waits for it and shows it. The tables must be known: a misspelt name is told before anything is begun.
 func (p *program) work(ctx context.Context, function string, event map[string]any) error {
+	f, err := p.openFleet(ctx, false)
+	if err != nil {
+		return err
+	}
+	if patterns, ok := event["tables"].([]string); ok {
+		if _, err := f.shelf.Select(patterns); err != nil {
+			return err
+		}
+	}
 	text, err := json.Marshal(event)
 	if err != nil {
 		return fmt.Errorf("encode the event: %w", err)
 	}
-	run, err := p.invoke(ctx, jobs.Invocation{Function: function, Event: text, Type: jobs.Sync})
+	run, err := p.invoke(ctx, f, jobs.Invocation{Function: function, Event: text, Type: jobs.Sync})
 	if err != nil {
 		return err
 	}
@@ -47,11 +56,7 @@ func (p *program) work(ctx context.Context, function string, event map[string]an
 }
 
 // invoke has a function run: by the service that runs on the state folder, else right here.
-func (p *program) invoke(ctx context.Context, inv jobs.Invocation) (run history.Run, err error) {
-	f, err := p.openFleet(ctx, false)
-	if err != nil {
-		return run, err
-	}
+func (p *program) invoke(ctx context.Context, f *fleet, inv jobs.Invocation) (run history.Run, err error) {
 	inv.Trigger, inv.Actor = jobs.TriggerCLI, actor()
 	s, err := findService(ctx, f.cfg.State)
 	if err != nil {

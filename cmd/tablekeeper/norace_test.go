@@ -1,0 +1,6 @@
+//go:build !race
+
+package main
+
+// raceDetector says that SQLite is some 35 times slower than usual.
+const raceDetector = false
