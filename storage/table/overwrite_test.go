@@ -81,7 +81,7 @@ func TestOverwriteRefuses(t *testing.T) {
 			makeContent(t, s.fresh, "new", "PRAGMA page_size=1024")
 		}, ErrPageSize},
 		"a missing table":     {varieties[4], func(*testing.T, scene) {}, fs.ErrNotExist},
-		"no database":         {damaged, func(*testing.T, scene) {}, ErrNotDatabase},
+		"no database":         {unopenable, func(*testing.T, scene) {}, ErrNotDatabase},
 		"an incomplete file":  {varieties[0], func(t *testing.T, s scene) { must(t, os.Truncate(s.fresh, 4096)) }, fs.ErrInvalid},
 		"an interrupted swap": {varieties[0], func(t *testing.T, s scene) { must(t, os.WriteFile(statePath(s.table, ".intent"), nil, 0o644)) }, ErrInterrupted},
 	} {

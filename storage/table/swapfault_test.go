@@ -69,7 +69,7 @@ func readable(dir string, calls []call) string {
 // The order of the calls is the argument for the swap's safety: a change of it is to be reviewed.
 func TestSwapCallsInOrder(t *testing.T) {
 	var b strings.Builder
-	for _, v := range append(varieties, damaged) {
+	for _, v := range append(varieties, unopenable) {
 		s := stage(t, v)
 		var r recorder
 		if _, err := swap(t.Context(), r.disk(), s.table, s.fresh, SwapOptions{Now: swapTime}); err != nil {
@@ -89,13 +89,13 @@ func TestSwapCallsInOrder(t *testing.T) {
 	}
 }
 
-// damaged is a table that SQLite cannot open, with a WAL beside it. Its words are looked for in the bytes.
-var damaged = variety{"damaged with wal", true, func(t testing.TB, path string) {
+// unopenable is a table that SQLite cannot open, with a WAL beside it. Its words are looked for in the bytes.
+var unopenable = variety{"damaged with wal", true, func(t testing.TB, path string) {
 	makeCrashed(t, path, "PRAGMA journal_mode=WAL")
 	must(t, os.WriteFile(path, []byte("old, and no database"), 0o644))
 }}
 
-// checkDamaged is checkWhole for damaged: file and WAL are both in place, or both in quarantine.
+// checkDamaged is checkWhole for unopenable: file and WAL are both in place, or both in quarantine.
 func checkDamaged(t testing.TB, s scene) string {
 	t.Helper()
 	at := s.table
@@ -124,7 +124,7 @@ func checkDamaged(t testing.TB, s scene) string {
 // check is for a table at rest.
 func check(t testing.TB, s scene, v variety) string {
 	t.Helper()
-	if v.name == damaged.name {
+	if v.name == unopenable.name {
 		word := checkDamaged(t, s)
 		if word == "old" {
 			checkLitter(t, s, "a.db-wal")
@@ -150,7 +150,7 @@ var faults = []struct {
 }
 
 func TestSwapWhenCallFails(t *testing.T) {
-	for _, v := range append(varieties, damaged) {
+	for _, v := range append(varieties, unopenable) {
 		for _, f := range faults {
 			t.Run(v.name+"/"+f.name, func(t *testing.T) {
 				t.Parallel()
@@ -186,7 +186,7 @@ func TestSwapWhenCallFails(t *testing.T) {
 
 // Resume dies, too, at each of its calls, after a swap that died at each of its own.
 func TestResumeWhenCallFails(t *testing.T) {
-	for _, v := range append(varieties, damaged) {
+	for _, v := range append(varieties, unopenable) {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
 			for n, more := 0, true; more; n++ {
@@ -257,7 +257,7 @@ func TestSwapNeedsEveryStep(t *testing.T) {
 		"mkdir": true,
 	}
 	found := 0
-	for _, v := range []variety{varieties[0], varieties[4], damaged} {
+	for _, v := range []variety{varieties[0], varieties[4], unopenable} {
 		for n := 0; ; n++ {
 			s := stage(t, v)
 			r := recorder{hasty: true, fail: func(i int, _ call) error {

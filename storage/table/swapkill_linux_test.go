@@ -107,7 +107,7 @@ func killAtEachCall(t *testing.T, prepare func(t *testing.T) (dir string, words 
 
 func TestSwapKilledAtEachCall(t *testing.T) {
 	needStrace(t)
-	for _, v := range []variety{varieties[1], varieties[2], varieties[4], damaged} {
+	for _, v := range []variety{varieties[1], varieties[2], varieties[4], unopenable} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
 			seen := make(map[string]int)
@@ -135,7 +135,7 @@ func TestSwapKilledAtEachCall(t *testing.T) {
 
 func TestResumeKilledAtEachCall(t *testing.T) {
 	needStrace(t)
-	for _, v := range []variety{varieties[0], damaged} {
+	for _, v := range []variety{varieties[0], unopenable} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
 			for _, op := range []string{"lease", "rename", "undisturbed"} {

@@ -258,7 +258,7 @@ func cutPower(t testing.TB, v variety, forgets func(dir string, c call) bool) st
 }
 
 // SQLite's own calls are not followed: these varieties have none.
-var lossy = []variety{varieties[0], varieties[4], damaged}
+var lossy = []variety{varieties[0], varieties[4], unopenable}
 
 func TestSwapSurvivesPowerCut(t *testing.T) {
 	for _, v := range lossy {
