@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	defaultLimit = 100             // problems that a check lists before it stops
+	defaultLimit = 100             // problems that SQLite lists before it stops
 	defaultWait  = 5 * time.Second // how long a reader waits for a lock
 	checkCache   = 32 << 20        // bytes of page cache: a check looks each row up in each index
 )
@@ -23,7 +23,7 @@ type CheckOptions struct {
 	Quick       bool          // quick_check: do not look rows up in indexes
 	ForeignKeys bool          // foreign_key_check, too
 	Traverse    bool          // read every column of every row, and every entry of every index
-	Limit       int           // problems to list; 0: 100
+	Limit       int           // problems and violations to list; 0, and the most: 100
 	Wait        time.Duration // how long to wait for a lock; 0: 5 s
 	// Progress is told what is done: integrity_check, foreign_key_check, count and traverse; the last two by SQL table.
 	Progress func(phase string, done, total int64)
@@ -32,7 +32,7 @@ type CheckOptions struct {
 }
 
 func (o *CheckOptions) defaults() {
-	if o.Limit <= 0 {
+	if o.Limit <= 0 || o.Limit > defaultLimit {
 		o.Limit = defaultLimit
 	}
 	if o.Wait <= 0 {
@@ -83,6 +83,7 @@ func Check(ctx context.Context, path string, opts CheckOptions) (CheckReport, er
 		return r, fmt.Errorf("check %s: %w", path, err)
 	}
 	r.OK = len(r.Problems) == 0
+	r.Problems = r.Problems[:min(len(r.Problems), opts.Limit)]
 	return r, nil
 }
 
@@ -119,11 +120,20 @@ func openToCheck(ctx context.Context, path string, opts openOptions) (*conn, []s
 	return c, missing, err
 }
 
+// missingCollations asks for each collation by its use: a list of those that are known names those that are only mentioned, too.
 func (c *conn) missingCollations(ctx context.Context) ([]string, error) {
-	var missing []string
-	err := c.list(ctx, &missing, `SELECT json_group_array(DISTINCT x.coll) FROM pragma_table_list t, pragma_index_list(t.name) i,
-		pragma_index_xinfo(i.name) x WHERE t.schema = 'main' AND x.coll IS NOT NULL
-		AND lower(x.coll) NOT IN (SELECT lower(name) FROM pragma_collation_list)`)
+	var named, missing []string
+	err := c.list(ctx, &named, `SELECT json_group_array(DISTINCT x.coll) FROM pragma_table_list t, pragma_index_list(t.name) i,
+		pragma_index_xinfo(i.name) x WHERE t.schema = 'main' AND upper(x.coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM')`)
+	for _, name := range named {
+		var known bool
+		switch e := c.row(ctx, "SELECT 'a' <> 'b' COLLATE "+quote(name), &known); {
+		case errors.Is(e, ErrUnsupported):
+			missing = append(missing, name)
+		case e != nil:
+			return nil, e
+		}
+	}
 	return missing, err
 }
 
@@ -181,7 +191,7 @@ func (r *CheckReport) integrity(ctx context.Context, c *conn, opts CheckOptions,
 		pragma = "quick_check"
 	}
 	opts.Progress("integrity_check", 0, 1)
-	err := r.pragma(ctx, c, pragma, opts.Limit)
+	err := c.list(ctx, &r.Problems, fmt.Sprintf(integrityQuery, pragma, ""))
 	if isPlainError(err) {
 		err = r.integrityByTable(ctx, c, pragma)
 	}
@@ -191,10 +201,8 @@ func (r *CheckReport) integrity(ctx context.Context, c *conn, opts CheckOptions,
 	return err
 }
 
-func (r *CheckReport) pragma(ctx context.Context, c *conn, pragma string, arg any) error {
-	query := fmt.Sprintf("SELECT json_group_array(%[1]s) FROM pragma_%[1]s(?) WHERE %[1]s <> 'ok'", pragma)
-	return c.list(ctx, &r.Problems, query, arg)
-}
+// integrityQuery makes one row of what SQLite lists, 100 problems at most.
+const integrityQuery = "SELECT json_group_array(%[1]s) FROM pragma_%[1]s%[2]s WHERE %[1]s <> 'ok'"
 
 func (r *CheckReport) integrityByTable(ctx context.Context, c *conn, pragma string) error {
 	names, err := c.tables(ctx)
@@ -203,7 +211,7 @@ func (r *CheckReport) integrityByTable(ctx context.Context, c *conn, pragma stri
 	}
 	r.Unsupported = append(r.Unsupported, "the list of free pages is not checked")
 	for _, name := range names {
-		err := r.pragma(ctx, c, pragma, name)
+		err := c.list(ctx, &r.Problems, fmt.Sprintf(integrityQuery, pragma, "(?)"), name)
 		if isPlainError(err) {
 			r.Unsupported = append(r.Unsupported, fmt.Sprintf("%s: not checked: %v", name, err))
 			err = nil

@@ -118,7 +118,7 @@ func Compact(ctx context.Context, path string, opts CompactOptions) (Compaction,
 	}
 	if err = k.excuse(err); err != nil {
 		k.Status = Failed
-		return k.Compaction, fmt.Errorf("compact %s: %w", path, err)
+		return k.Compaction, fmt.Errorf("compact %s: %w", path, asCorrupt(path, err))
 	}
 	return k.Compaction, nil
 }

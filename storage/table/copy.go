@@ -49,6 +49,7 @@ type tableCopy struct {
 	next     int64 // page to be copied, from 0
 	buffer   []byte
 	progress func(phase string, done, total int64)
+	yield    func(ctx context.Context, d time.Duration) error // between two steps, for the writers
 }
 
 func copyTable(ctx context.Context, path string, to *os.File, opts SnapshotOptions) error {
@@ -60,7 +61,7 @@ func copyTable(ctx context.Context, path string, to *os.File, opts SnapshotOptio
 	if err != nil {
 		return errors.Join(err, c.close())
 	}
-	t := &tableCopy{conn: c, from: from, to: to, buffer: make([]byte, copyBlock), progress: opts.Progress}
+	t := &tableCopy{conn: c, from: from, to: to, buffer: make([]byte, copyBlock), progress: opts.Progress, yield: pause}
 	if t.progress == nil {
 		t.progress = func(string, int64, int64) {}
 	}
@@ -90,7 +91,7 @@ func (t *tableCopy) run(ctx context.Context, budget time.Duration) error {
 		case restarted:
 			restarts++
 		}
-		if err := pause(ctx, step/2); err != nil { // let writers in
+		if err := t.yield(ctx, step/2); err != nil {
 			return err
 		}
 	}
@@ -111,9 +112,12 @@ func (t *tableCopy) step(ctx context.Context, step time.Duration) (done, restart
 				return err
 			}
 		}
-		for t.next < t.stats.PageCount && time.Now().Before(until) {
+		for t.next < t.stats.PageCount {
 			if err := t.block(ctx); err != nil {
 				return err
+			}
+			if !time.Now().Before(until) {
+				break
 			}
 		}
 		done = t.next >= t.stats.PageCount
@@ -135,7 +139,7 @@ func (t *tableCopy) begin(ctx context.Context) (err error) {
 	return diskFull(t.to.Truncate(0))
 }
 
-// block copies up to copyBlock bytes. Free pages stay holes.
+// block copies as much as fits into the buffer. Free pages stay holes.
 func (t *tableCopy) block(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -145,7 +149,7 @@ func (t *tableCopy) block(ctx context.Context) error {
 		t.next++
 	}
 	run := int64(0)
-	for most := copyBlock / size; run < most && t.next+run < t.stats.PageCount && t.free[t.next+run] == 0; {
+	for most := int64(len(t.buffer)) / size; run < most && t.next+run < t.stats.PageCount && t.free[t.next+run] == 0; {
 		run++
 	}
 	b := t.buffer[:run*size]

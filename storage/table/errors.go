@@ -59,6 +59,15 @@ func (e *CorruptError) Error() string {
 
 func (e *CorruptError) Unwrap() error { return ErrCorrupt }
 
+// asCorrupt makes a *CorruptError of an error that is ErrCorrupt, and leaves any other alone.
+func asCorrupt(path string, err error) error {
+	var corrupt *CorruptError
+	if !errors.Is(err, ErrCorrupt) || errors.As(err, &corrupt) {
+		return err
+	}
+	return &CorruptError{path, []string{err.Error()}}
+}
+
 // Extended result codes that the driver's lib package does not name (https://sqlite.org/rescode.html).
 const (
 	codeMissingCollation = sqlite3.SQLITE_ERROR | 1<<8

@@ -24,7 +24,7 @@ type Page struct {
 func (s *Snapshot) Pages(ctx context.Context) iter.Seq2[Page, error] {
 	return func(yield func(Page, error) bool) {
 		if err := s.eachPage(ctx, yield); err != nil {
-			yield(Page{}, fmt.Errorf("read the pages of %s: %w", s.stats.Path, classify(err)))
+			yield(Page{}, fmt.Errorf("read the pages of %s: %w", s.stats.Path, asCorrupt(s.stats.Path, classify(err))))
 		}
 	}
 }

@@ -78,7 +78,7 @@ func TakeSnapshot(ctx context.Context, path string, opts SnapshotOptions, use fu
 	case used != nil:
 		return used
 	case err != nil:
-		return fmt.Errorf("snapshot of %s: %w", path, err)
+		return fmt.Errorf("snapshot of %s: %w", path, asCorrupt(path, err))
 	}
 	return nil
 }
