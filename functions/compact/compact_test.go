@@ -1,0 +1,110 @@
+package compact
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"tablekeeper/functions"
+	"tablekeeper/functions/functionstest"
+	"tablekeeper/storage/shelf"
+	"tablekeeper/storage/table"
+)
+
+func function(f *functionstest.Fleet) *Function { return New(Config{Shelf: f.Shelf, Now: f.Now}) }
+
+func run(t *testing.T, f *functionstest.Fleet, event Event, status functions.Status, reason string) Entry {
+	t.Helper()
+	entry, err := function(f).Run(t.Context(), event, "app", functions.Progress{})
+	if entry.Status != status || entry.Reason != reason || (err != nil) != (status == functions.Failed) {
+		t.Fatalf("%s %s, want %s %s: %+v, %v", entry.Status, entry.Reason, status, reason, entry, err)
+	}
+	return entry
+}
+
+// halfFree makes a table of which half the pages are free.
+func halfFree(t *testing.T) *functionstest.Fleet {
+	f := functionstest.New(t)
+	f.Make("app", 1000)
+	f.Exec("app", "DELETE FROM items WHERE id % 2 = 0 OR id < 600")
+	return f
+}
+
+func TestCompacted(t *testing.T) {
+	f := halfFree(t)
+	before := f.Rows(f.Path("app"))
+	dry := run(t, f, Event{DryRun: true}, functions.Skipped, "dry_run")
+	entry := run(t, f, Event{}, functions.Compacted, "")
+	if entry.FreelistRatio <= 0.1 || entry.FreelistRatio != dry.FreelistRatio || entry.BytesAfter >= entry.BytesBefore || entry.PagesAfter >= entry.PagesBefore || entry.Strategy == "" || entry.MaxPauseMS != 1000 {
+		t.Errorf("%+v", entry)
+	}
+	if len(entry.Notes) != 1 || !strings.Contains(entry.Notes[0], "no backup yet") {
+		t.Errorf("%q", entry.Notes)
+	}
+	if f.Rows(f.Path("app")) != before {
+		t.Error("the content changed")
+	}
+	f.Backup("app")
+	if entry := run(t, f, Event{}, functions.Skipped, "below_threshold"); len(entry.Notes) != 0 {
+		t.Errorf("%+v", entry)
+	}
+	run(t, f, Event{Force: true}, functions.Compacted, "")
+}
+
+func TestThresholds(t *testing.T) {
+	f := halfFree(t)
+	nearlyAll, none := 0.95, 0.0
+	run(t, f, Event{Threshold: &nearlyAll}, functions.Skipped, "below_threshold")
+	entry := run(t, f, Event{Threshold: &none}, functions.Compacted, "")
+	if entry.Threshold != 0 {
+		t.Errorf("%+v", entry)
+	}
+	wrong := 1.5
+	for _, event := range []Event{{Threshold: &wrong}, {MaxPauseMS: -1}, {Tables: []string{"ap"}}} {
+		_, err := function(f).Tables(t.Context(), event)
+		var permanent interface{ Permanent() bool }
+		if !errors.As(err, &permanent) || !permanent.Permanent() {
+			t.Errorf("%+v: %v", event, err)
+		}
+	}
+}
+
+func TestWindows(t *testing.T) {
+	f := halfFree(t)
+	window, err := shelf.ParseWindow("02:00-04:00 UTC")
+	f.Must(err)
+	f.Shelf, err = shelf.Open([]shelf.Source{{Path: f.Dir, Settings: shelf.Settings{Windows: []shelf.Window{window}}}}, shelf.Options{})
+	f.Must(err)
+	f.Refresh()
+	entry := run(t, f, Event{}, functions.Skipped, "outside_window")
+	if !strings.Contains(entry.Detail, "2026-11-23T02:00:00Z") {
+		t.Errorf("%+v", entry)
+	}
+	run(t, f, Event{DryRun: true}, functions.Skipped, "dry_run")
+	f.Jump(17 * time.Hour)
+	run(t, f, Event{}, functions.Compacted, "")
+	f.Jump(17 * time.Hour)
+	run(t, f, Event{Force: true}, functions.Compacted, "")
+}
+
+func TestADamagedTable(t *testing.T) {
+	f := halfFree(t)
+	f.Damage(f.Path("app"), 4096, strings.Repeat("garbage ", 512))
+	entry, err := function(f).Run(t.Context(), Event{}, "app", functions.Progress{})
+	if entry.Status != functions.Failed || entry.Reason != "corrupt" || !errors.Is(err, table.ErrCorrupt) {
+		t.Errorf("%+v, %v", entry, err)
+	}
+	if got, err := f.Shelf.Get("app"); err != nil || got.State != shelf.Suspect {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestRecovering(t *testing.T) {
+	f := halfFree(t)
+	f.Must(f.Shelf.SetState("app", shelf.Recovering, ""))
+	run(t, f, Event{Force: true}, functions.Skipped, "recovering")
+	if entry, err := function(f).Run(t.Context(), Event{}, "nobody", functions.Progress{}); entry.Reason != "unknown_table" || !errors.Is(err, shelf.ErrUnknown) {
+		t.Errorf("%+v, %v", entry, err)
+	}
+}

@@ -1,0 +1,463 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tablekeeper/functions"
+	"tablekeeper/functions/functionstest"
+	"tablekeeper/storage/archive"
+	"tablekeeper/storage/bucket"
+	"tablekeeper/storage/bucket/faulty"
+	"tablekeeper/storage/shelf"
+	"tablekeeper/storage/table"
+)
+
+func function(f *functionstest.Fleet) *Function {
+	return New(Config{Shelf: f.Shelf, Catalogue: f.Catalogue, Bucket: functionstest.BucketName, Now: f.Now, Location: time.UTC})
+}
+
+var inPlace = Event{Table: "app", InPlace: true}
+
+func run(t *testing.T, f *functionstest.Fleet, event Event, status functions.Status, reason string) (Entry, error) {
+	t.Helper()
+	entry, err := function(f).Run(t.Context(), event, "app", functions.Progress{})
+	if entry.Status != status || entry.Reason != reason || (err != nil) != (status == functions.Failed) {
+		t.Fatalf("%s %s, want %s %s: %+v, %v", entry.Status, entry.Reason, status, reason, entry, err)
+	}
+	return entry, err
+}
+
+// shell runs the sqlite3 program.
+func shell(t *testing.T, path, query string) string {
+	t.Helper()
+	out, err := exec.Command(sqlite3(t), path, query).CombinedOutput()
+	if err != nil {
+		t.Fatalf("sqlite3 %s: %v: %s", path, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func sqlite3(t *testing.T) string {
+	t.Helper()
+	program, err := exec.LookPath("sqlite3")
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Skip("SKIPPED: the sqlite3 program is not installed")
+	}
+	return program
+}
+
+// flip inverts a bit in a backup.
+func flip(t *testing.T, f *functionstest.Fleet, key archive.Key) {
+	t.Helper()
+	content, err := os.ReadFile(f.Object(key.String()))
+	f.Must(err)
+	content[len(content)/3] ^= 4
+	f.Must(os.WriteFile(f.Object(key.String()), content, 0o600))
+}
+
+func TestALostTableComesBack(t *testing.T) {
+	for name, lose := range map[string]func(f *functionstest.Fleet) error{
+		"the file": func(f *functionstest.Fleet) error { return os.Remove(f.Path("app")) },
+		"all of it": func(f *functionstest.Fleet) error {
+			return errors.Join(os.Remove(f.Path("app")), os.RemoveAll(f.Dir+"/.tablekeeper"))
+		},
+		"with a WAL left": func(f *functionstest.Fleet) error {
+			return errors.Join(os.Remove(f.Path("app")), os.WriteFile(f.Path("app")+"-wal", []byte("stale"), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := functionstest.New(t)
+			f.Make("app", 300)
+			f.Make("mail", 3)
+			want := f.Rows(f.Path("app"))
+			key := f.Backup("app")
+			f.Must(lose(f))
+			f.Refresh()
+			entry, _ := run(t, f, inPlace, functions.Restored, "")
+			if entry.BackupUsed != key.String() || entry.Method != NewFile || entry.RecordCount != 300 || entry.Destination != f.Path("app") {
+				t.Errorf("%+v", entry)
+			}
+			if f.Rows(f.Path("app")) != want || shell(t, f.Path("app"), "PRAGMA integrity_check; SELECT count(*) FROM items") != "ok\n300" {
+				t.Error("the content is another")
+			}
+			if f.Refresh(); names(f) != "app mail" {
+				t.Errorf("on the shelf: %s", names(f))
+			}
+		})
+	}
+}
+
+func names(f *functionstest.Fleet) string {
+	var all []string
+	for _, t := range f.Shelf.Tables() {
+		if !t.Missing {
+			all = append(all, t.Name)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestInPlaceKeepsWhatWasThere(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 20)
+	want := f.Rows(f.Path("app"))
+	f.Backup("app")
+	f.Fill("app", 5)
+	newer := f.Rows(f.Path("app"))
+	f.Must(f.Shelf.SetState("app", shelf.Suspect, "somebody said so"))
+	entry, _ := run(t, f, inPlace, functions.Restored, "")
+	if entry.Method != Swap || entry.Quarantine == "" || entry.LostSince.IsZero() {
+		t.Errorf("%+v", entry)
+	}
+	if f.Rows(f.Path("app")) != want || f.Rows(filepath.Join(entry.Quarantine, "app.db")) != newer {
+		t.Error("the old content is not kept, or the new one is not in place")
+	}
+	if got, err := f.Shelf.Get("app"); err != nil || got.State != shelf.Healthy {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestTheCallersLockIsUsed(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 20)
+	f.Backup("app")
+	held, err := table.Lock(t.Context(), f.Path("app"), table.Owner{Function: "test"})
+	f.Must(err)
+	defer func() { f.Must(held.Release()) }()
+	run(t, f, inPlace, functions.Failed, "locked")
+	fn := function(f)
+	fn.Held = func(string) *table.Held { return held }
+	if entry, err := fn.Run(t.Context(), inPlace, "app", functions.Progress{}); err != nil || entry.Method != Swap {
+		t.Errorf("%+v, %v", entry, err)
+	}
+}
+
+// hold opens the table in another process, which then waits for words on the writer that it gives.
+func hold(t *testing.T, path string) (say func(query string) string) {
+	t.Helper()
+	cmd := exec.Command(sqlite3(t), path)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	say = func(query string) string {
+		if _, err := in.Write([]byte(query + ";\n.print end\n")); err != nil {
+			t.Fatal(err)
+		}
+		var answer []byte
+		for buffer := make([]byte, 4096); !strings.HasSuffix(string(answer), "end\n"); {
+			n, err := out.Read(buffer)
+			if err != nil {
+				t.Fatalf("%s: %v", answer, err)
+			}
+			answer = append(answer, buffer[:n]...)
+		}
+		return strings.TrimSpace(strings.TrimSuffix(string(answer), "end\n"))
+	}
+	return say
+}
+
+func TestATableInUseIsWrittenInto(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 20)
+	want := f.Rows(f.Path("app"))
+	f.Backup("app")
+	f.Fill("app", 5)
+	user := hold(t, f.Path("app"))
+	if got := user("SELECT count(*) FROM items"); got != "25" {
+		t.Fatal(got)
+	}
+	entry, _ := run(t, f, inPlace, functions.Restored, "")
+	if entry.Method != Overwrite || len(entry.Processes) != 1 || entry.Processes[0].Name != "sqlite3" || entry.Quarantine == "" {
+		t.Errorf("%+v", entry)
+	}
+	if got := user("SELECT count(*) FROM items"); got != "20" {
+		t.Errorf("the user of the table sees %s rows", got)
+	}
+	user("INSERT INTO items (label) VALUES ('after')")
+	if got := shell(t, f.Path("app"), "SELECT count(*) FROM items"); got != "21" {
+		t.Errorf("%s rows: what the user wrote went elsewhere", got)
+	}
+	user("DELETE FROM items WHERE label = 'after'")
+	if f.Rows(f.Path("app")) != want {
+		t.Error("the content is another")
+	}
+}
+
+func TestADamagedTableInUseIsRefused(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 20)
+	f.Backup("app")
+	user := hold(t, f.Path("app"))
+	user("SELECT count(*) FROM items")
+	f.Damage(f.Path("app"), 0, strings.Repeat("no database ", 10))
+	before, err := os.ReadFile(f.Path("app"))
+	f.Must(err)
+	entry, err := run(t, f, inPlace, functions.Failed, "in_use")
+	var hinted interface{ Hint() string }
+	if len(entry.Processes) != 1 || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "stop the programs") || !strings.Contains(err.Error(), "sqlite3") {
+		t.Errorf("%+v, %v", entry, err)
+	}
+	if after, err := os.ReadFile(f.Path("app")); err != nil || string(after) != string(before) {
+		t.Errorf("it was touched: %v", err)
+	}
+}
+
+func TestABadBackupIsPassedOver(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 300)
+	want := f.Rows(f.Path("app"))
+	good := f.Backup("app")
+	f.Fill("app", 1)
+	truncated := f.Backup("app")
+	f.Fill("app", 1)
+	flipped := f.Backup("app")
+	flip(t, f, flipped)
+	f.Must(os.Truncate(f.Object(truncated.String()), 1000))
+	f.Must(os.Remove(f.Path("app")))
+	f.Refresh()
+	entry, _ := run(t, f, inPlace, functions.Restored, "")
+	if entry.BackupUsed != good.String() || len(entry.PassedOver) != 2 || entry.PassedOver[0].Backup != flipped.String() || entry.PassedOver[0].Reason != "backup_damaged" || entry.PassedOver[1].Backup != truncated.String() {
+		t.Errorf("%+v", entry)
+	}
+	if f.Rows(f.Path("app")) != want {
+		t.Error("the content is another")
+	}
+	if record, err := shelf.ReadRecord(f.Path("app")); err != nil || record.Distrust == "" {
+		t.Errorf("the bad backup is still relied on: %+v, %v", record, err)
+	}
+	flip(t, f, good)
+	_, err := run(t, f, inPlace, functions.Failed, "no_good_backup")
+	if f.Rows(f.Path("app")) != want || !strings.Contains(err.Error(), "none of the 3") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAnUnreachableBucketIsNoBadBackup(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 300)
+	f.Backup("app")
+	f.Fill("app", 1)
+	newer := f.Backup("app")
+	want := f.Rows(f.Path("app"))
+	f.Bucket.Decide(func(c faulty.Call) faulty.Fault {
+		if c.Op == "get" && c.Key == newer.String() {
+			return faulty.Fault{Kind: faulty.Temporary}
+		}
+		return faulty.Fault{}
+	})
+	entry, err := run(t, f, inPlace, functions.Failed, "bucket_unreachable")
+	if len(entry.PassedOver) != 0 || !errors.Is(err, bucket.ErrUnreachable) || f.Rows(f.Path("app")) != want {
+		t.Errorf("%+v, %v", entry, err)
+	}
+}
+
+func TestWhichBackup(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 1)
+	first := f.Backup("app")
+	f.Jump(24 * time.Hour)
+	f.Fill("app", 1)
+	second := f.Backup("app")
+	f.Must(f.Shelf.SetState("app", shelf.Degraded, "emptied"))
+	f.Exec("app", "DELETE FROM items")
+	degraded := f.Backup("app")
+	f.Must(f.Catalogue.MarkProved(t.Context(), degraded, f.Now()))
+	cases := map[string]struct {
+		event  Event
+		want   string
+		reason string
+	}{
+		"latest, not the empty one":  {Event{}, second.String(), ""},
+		"a key":                      {Event{Backup: first.String()}, first.String(), ""},
+		"the empty one, by its key":  {Event{Backup: degraded.String()}, degraded.String(), ""},
+		"a time":                     {Event{At: first.Created.Add(time.Hour).Format(time.RFC3339)}, first.String(), ""},
+		"a time without a zone":      {Event{At: "2026-11-22 23:00"}, first.String(), ""},
+		"too early a time":           {Event{At: "2026-11-21 00:00:00"}, "", "no_backup"},
+		"a key that is not there":    {Event{Backup: strings.Replace(first.String(), "2026", "2025", 1)}, "", "no_backup"},
+		"a time after all, that too": {Event{At: "2030-01-01T00:00"}, second.String(), ""},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			c.event.Table, c.event.DryRun = "app", true
+			entry, err := function(f).Run(t.Context(), c.event, "app", functions.Progress{})
+			if entry.BackupUsed != c.want || c.reason != "" && entry.Reason != c.reason {
+				t.Errorf("%+v, %v", entry, err)
+			}
+		})
+	}
+}
+
+func TestEventsThatCannotBe(t *testing.T) {
+	f := functionstest.New(t)
+	for _, event := range []Event{
+		{}, {Table: "../x", InPlace: true}, {Table: "app"}, {Table: "app", InPlace: true, Output: "x"}, {Table: "app", InPlace: true, At: "yesterday"},
+		{Table: "app", InPlace: true, Backup: "newest"}, {Table: "app", InPlace: true, Backup: "mail/20261122T100000.000Z-00000000.db.zst"},
+		{Table: "app", InPlace: true, Backup: "app/20261122T100000.000Z-00000000.db.zst", At: "2026-11-22 10:00"},
+	} {
+		names, err := function(f).Tables(t.Context(), event)
+		var e *functions.EventError
+		if !errors.As(err, &e) || e.Hint() == "" {
+			t.Errorf("%+v: %v, %v", event, names, err)
+		}
+	}
+}
+
+func TestOutput(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 20)
+	want := f.Rows(f.Path("app"))
+	f.Backup("app")
+	out := filepath.Join(t.TempDir(), "copy.db")
+	event := Event{Table: "app", Output: out}
+	entry, _ := run(t, f, event, functions.Restored, "")
+	if entry.Method != NewFile || f.Rows(out) != want {
+		t.Errorf("%+v", entry)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(out)); err != nil || len(entries) != 1 {
+		t.Errorf("beside it: %v, %v", entries, err)
+	}
+	_, err := run(t, f, event, functions.Failed, "destination_exists")
+	if !errors.Is(err, fs.ErrExist) {
+		t.Errorf("%v", err)
+	}
+	event.Force = true
+	entry, _ = run(t, f, event, functions.Restored, "")
+	if entry.Method != Swap || entry.Quarantine == "" || f.Rows(out) != want {
+		t.Errorf("%+v", entry)
+	}
+	run(t, f, Event{Table: "app", Output: filepath.Join(t.TempDir(), "no", "folder.db")}, functions.Failed, "not_found")
+	run(t, f, Event{Table: "app", Output: t.TempDir(), Force: true}, functions.Failed, "destination_exists")
+	if entry, err := function(f).Run(t.Context(), Event{Table: "stranger", Output: out + "2"}, "stranger", functions.Progress{}); entry.Reason != "no_backup" {
+		t.Errorf("%+v, %v", entry, err)
+	}
+}
+
+func TestPlan(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 20)
+	key := f.Backup("app")
+	f.Fill("app", 5)
+	f.Exec("app", "CREATE TABLE later (x); INSERT INTO later VALUES (1)")
+	before := f.Rows(f.Path("app"))
+	event := inPlace
+	event.DryRun = true
+	entry, _ := run(t, f, event, functions.Skipped, "dry_run")
+	plan := entry.Plan
+	if plan == nil || plan.Backup != key.String() || plan.RecordCount != 20 || plan.AgeMS <= 0 || plan.Size == 0 || plan.FileSize == 0 || plan.Destination != f.Path("app") {
+		t.Fatalf("%+v", plan)
+	}
+	want := []Change{{"items", 25, 20}, {"later", 1, 0}}
+	if r := plan.Replaces; r == nil || r.RecordCount != 26 || len(r.Changes) != 2 || r.Changes[0] != want[0] || r.Changes[1] != want[1] {
+		t.Errorf("%+v", plan.Replaces)
+	}
+	if f.Rows(f.Path("app")) != before {
+		t.Error("a plan changed the table")
+	}
+	f.Damage(f.Path("app"), 0, "no database")
+	if entry, _ := run(t, f, event, functions.Skipped, "dry_run"); entry.Plan.Replaces.Problem == "" {
+		t.Errorf("%+v", entry.Plan.Replaces)
+	}
+	f.Must(os.Remove(f.Path("app")))
+	f.Refresh()
+	if entry, _ := run(t, f, event, functions.Skipped, "dry_run"); entry.Plan.Replaces != nil {
+		t.Errorf("%+v", entry.Plan.Replaces)
+	}
+}
+
+func TestEachFailingCallOfTheBucketHarmsNothing(t *testing.T) {
+	kinds := []faulty.Kind{faulty.Fail, faulty.Temporary, faulty.Cut, faulty.Short, faulty.Flip, faulty.Zeros}
+	for _, kind := range kinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			f := functionstest.New(t)
+			f.Make("app", 50)
+			backedUp := f.Rows(f.Path("app"))
+			f.Backup("app")
+			for n := 0; ; n++ {
+				f.Fill("app", 1)
+				now := f.Rows(f.Path("app"))
+				hits := f.Bucket.Hits()
+				f.Bucket.At(len(f.Bucket.Calls())+n, faulty.Fault{Kind: kind, Byte: 20})
+				entry, err := function(f).Run(t.Context(), inPlace, "app", functions.Progress{})
+				f.Bucket.Decide(func(faulty.Call) faulty.Fault { return faulty.Fault{} })
+				want := now
+				if err == nil {
+					want = backedUp
+				}
+				if (err == nil) != (entry.Status == functions.Restored) || f.Rows(f.Path("app")) != want {
+					t.Errorf("call %d: %+v, %v", n, entry, err)
+				}
+				if left := f.Litter(); len(left) > 0 {
+					t.Errorf("call %d leaves %v", n, left)
+				}
+				if f.Bucket.Hits() == hits {
+					t.Logf("clean after %d calls", n)
+					return
+				}
+			}
+		})
+	}
+}
+
+func TestAFullDisk(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 5000)
+	f.Backup("app")
+	small := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small).CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED, needs root: mount a tmpfs: %v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", small).Run() })
+	entry, err := run(t, f, Event{Table: "app", Output: small + "/out.db"}, functions.Failed, "no_space")
+	if len(entry.PassedOver) != 0 || !errors.Is(err, table.ErrNoSpace) {
+		t.Errorf("%+v, %v", entry, err)
+	}
+	if entries, err := os.ReadDir(small); err != nil || len(entries) != 0 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 50)
+	f.Backup("app")
+	f.Fill("app", 1)
+	want := f.Rows(f.Path("app"))
+	for _, phase := range []string{"fetch", "check", "swap"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := functions.Progress{Phase: func(name string) func(int64) {
+			if name == phase {
+				cancel()
+			}
+			return func(int64) {}
+		}}
+		entry, err := function(f).Run(ctx, inPlace, "app", p)
+		if !errors.Is(err, context.Canceled) || entry.Reason != "cancelled" || len(entry.PassedOver) != 0 || f.Rows(f.Path("app")) != want {
+			t.Errorf("%s: %+v, %v", phase, entry, err)
+		}
+		cancel()
+	}
+}
