@@ -237,7 +237,11 @@ func (k *compaction) compact(ctx context.Context) error {
 
 // version changes when another connection commits, and only then.
 func (k *compaction) version(ctx context.Context) (v int64, err error) {
-	return v, k.conn.row(ctx, "PRAGMA data_version", &v)
+	if err := k.conn.patience(ctx, k.opts.Wait); err != nil {
+		return 0, err
+	}
+	err = k.conn.row(ctx, "PRAGMA data_version", &v)
+	return v, err
 }
 
 // check is an integrity_check and the row counts, on a connection of its own and in a way that keeps writers waiting for no
@@ -258,14 +262,14 @@ func (k *compaction) check(ctx context.Context, phase string) (rows map[string]i
 // compare checks the compacted table. Rows can only be compared if nobody else committed between the two counts.
 func (k *compaction) compare(ctx context.Context, version int64, rows map[string]int64) error {
 	after, err := k.check(ctx, "verify")
+	var now int64
+	if err == nil {
+		now, err = k.version(ctx)
+	}
 	if errors.Is(err, ErrWouldBlock) || errors.Is(err, ErrBusy) {
 		k.note("not checked afterwards: %v", err)
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	now, err := k.version(ctx)
 	if err != nil {
 		return err
 	}

@@ -173,6 +173,11 @@ func (c *conn) exec(ctx context.Context, query string, args ...any) error {
 	return classify(err)
 }
 
+// patience sets how long a statement waits for a lock.
+func (c *conn) patience(ctx context.Context, wait time.Duration) error {
+	return c.exec(ctx, fmt.Sprintf("PRAGMA busy_timeout=%d", wait.Milliseconds()))
+}
+
 // row reads the one row of a query. The whole statement ends when ctx does.
 func (c *conn) row(ctx context.Context, query string, dest ...any) error {
 	return classify(c.sql.QueryRowContext(ctx, query).Scan(dest...))

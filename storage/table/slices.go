@@ -66,7 +66,7 @@ func (k *compaction) slice(ctx context.Context, size int64) (freed int64, held t
 
 func (k *compaction) trySlice(ctx context.Context, size int64) (freed int64, held time.Duration, err error) {
 	// Readers of a rollback-journal table hold up our commit, and that holds up others: not for long.
-	if err := k.conn.exec(ctx, fmt.Sprintf("PRAGMA busy_timeout=%d", stepPause(k.opts.MaxPause).Milliseconds())); err != nil {
+	if err := k.conn.patience(ctx, stepPause(k.opts.MaxPause)); err != nil {
 		return 0, 0, err
 	}
 	var before, after int64

@@ -59,7 +59,7 @@ func (k *compaction) vacuum(ctx context.Context) error {
 		return err
 	}
 	// Without a wait inside, the time that the statement takes is the time that it held the lock.
-	if err := k.conn.exec(ctx, "PRAGMA busy_timeout=0"); err != nil {
+	if err := k.conn.patience(ctx, 0); err != nil {
 		return err
 	}
 	k.opts.Progress("compact", 0, 1)
@@ -114,8 +114,7 @@ func (k *compaction) tryVacuum(ctx context.Context, cookie int64) (held time.Dur
 // briefly until readers of older states are gone or we have waited enough.
 func (k *compaction) checkpoint(ctx context.Context) error {
 	k.opts.Progress("checkpoint", 0, 1)
-	patience := fmt.Sprintf("PRAGMA busy_timeout=%d", stepPause(k.opts.MaxPause).Milliseconds())
-	if err := k.conn.exec(ctx, patience); err != nil {
+	if err := k.conn.patience(ctx, stepPause(k.opts.MaxPause)); err != nil {
 		return err
 	}
 	for until := time.Now().Add(k.opts.Wait); ; {
@@ -184,7 +183,16 @@ func (k *compaction) rowids(ctx context.Context) error {
 func (k *compaction) rowidsUsed(ctx context.Context, name string) (bool, error) {
 	schema, err := k.conn.names(ctx, `SELECT CAST(sql AS TEXT) AS name FROM sqlite_schema
 		WHERE (type <> 'table' OR ifnull(rootpage, 0) = 0) AND instr(lower(sql), lower(?)) > 0`, name)
-	return slices.ContainsFunc(schema, refersToRowids.MatchString), err
+	if err != nil {
+		return false, err
+	}
+	mentions, err := regexp.Compile(`(?i)(^|\W)` + regexp.QuoteMeta(name) + `(\W|$)`)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(schema, func(sql string) bool {
+		return refersToRowids.MatchString(sql) && mentions.MatchString(sql)
+	}), nil
 }
 
 // moves reports whether the rowids of an SQL table are other than 1, 2, 3 and so on.
