@@ -243,15 +243,6 @@ func (a *api) Abort(ctx context.Context, key, id string) error {
 	return failure(err)
 }
 
-func (a *api) BucketExists(ctx context.Context) error {
-	_, err := a.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: a.name()})
-	var failed *remote.Failure
-	if err := failure(err); errors.As(err, &failed) && failed.Status == 404 {
-		return errors.Join(bucket.ErrNoBucket, err)
-	}
-	return failure(err)
-}
-
 func (a *api) Lifecycle(ctx context.Context) ([]remote.Rule, error) {
 	out, err := a.client.GetBucketLifecycleConfiguration(ctx, &s3.GetBucketLifecycleConfigurationInput{Bucket: a.name()})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 
 	"tablekeeper/storage/bucket"
 	"tablekeeper/storage/bucket/remote"
@@ -76,6 +77,7 @@ func connect(ctx context.Context, loc remote.Location, opts remote.Options) (*s3
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.DisableLogOutputChecksumValidationSkipped = true
+		o.Logger = logging.Nop{} // it writes to standard error, of things that come as errors too
 	}), nil
 }
 

@@ -14,3 +14,12 @@ func TestMinIO(t *testing.T) {
 func TestVersityGW(t *testing.T) {
 	buckettest.RunStore(t, buckettest.StartVersityGW(t), "aws", awss3.Open)
 }
+
+func TestWire(t *testing.T) {
+	buckettest.RunWire(t, buckettest.StartVersityGW(t), "aws", awss3.Open)
+}
+
+func TestWiring(t *testing.T) {
+	t.Run("MinIO", func(t *testing.T) { buckettest.RunWiring(t, buckettest.StartMinIO(t), "aws", awss3.Open) })
+	t.Run("VersityGW", func(t *testing.T) { buckettest.RunWiring(t, buckettest.StartVersityGW(t), "aws", awss3.Open) })
+}

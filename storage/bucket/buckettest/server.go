@@ -229,3 +229,17 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// removeUpload removes an unfinished upload that Uploads named.
+func (s *Server) removeUpload(t testing.TB, name, upload string) {
+	t.Helper()
+	if s.Name == "minio" {
+		if err := os.RemoveAll(s.Folder + "/.minio.sys/multipart/" + upload); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if err := s.client.RemoveIncompleteUpload(t.Context(), name, upload); err != nil {
+		t.Fatal(err)
+	}
+}

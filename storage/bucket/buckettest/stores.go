@@ -33,17 +33,22 @@ func RunStore(t *testing.T, s *Server, scheme string, open OpenFunc) {
 			return at(t, name+"/some/prefix", nil)
 		},
 		Missing: func(t *testing.T) bucket.Bucket { return at(t, "there-is-no-such-bucket", nil) },
-		Denied: func(t *testing.T) bucket.Bucket {
-			return at(t, s.NewBucket(t), func(_ *url.URL, o *remote.Options) { o.Keys.Secret = "not the secret" })
+		Denied: []func(t *testing.T) bucket.Bucket{
+			func(t *testing.T) bucket.Bucket {
+				return at(t, s.NewBucket(t), func(_ *url.URL, o *remote.Options) { o.Keys.Secret = "not the secret" })
+			},
+			func(t *testing.T) bucket.Bucket {
+				return at(t, s.NewBucket(t), func(_ *url.URL, o *remote.Options) { o.Keys.ID = "nobody" })
+			},
 		},
-		Unreachable: func(t *testing.T) bucket.Bucket {
+		Unreachable: []func(t *testing.T) bucket.Bucket{func(t *testing.T) bucket.Bucket {
 			return at(t, "any-bucket", func(u *url.URL, o *remote.Options) {
 				q := u.Query()
 				q.Set("endpoint", "http://"+freeAddress(t))
 				u.RawQuery = q.Encode()
 				o.Backoff = bucket.Backoff{Attempts: 1}
 			})
-		},
+		}},
 		Litter: func(t *testing.T) []string { return s.Uploads(t, name) },
 		Large:  11 << 20,
 	})

@@ -28,8 +28,8 @@ type Options struct {
 	// Missing returns a bucket that is not there.
 	Missing func(t *testing.T) bucket.Bucket
 
-	// Denied and Unreachable return buckets that refuse us and that do not answer; nil where no such state can be made.
-	Denied, Unreachable func(t *testing.T) bucket.Bucket
+	// Denied and Unreachable return buckets that refuse us and that do not answer; none where no such state can be made.
+	Denied, Unreachable []func(t *testing.T) bucket.Bucket
 
 	// Litter lists what calls on the last opened bucket left behind that is no object: temporary files, unfinished uploads.
 	Litter func(t *testing.T) []string
@@ -219,12 +219,11 @@ func (s *suite) missingBucket(t *testing.T) {
 }
 
 func (s *suite) refused(t *testing.T) {
-	for want, open := range map[error]func(*testing.T) bucket.Bucket{bucket.ErrDenied: s.Denied, bucket.ErrUnreachable: s.Unreachable} {
-		if open == nil {
-			continue
-		}
-		for op, err := range everyCall(t.Context(), open(t), "a/b") {
-			wantError(t, op, err, want)
+	for want, opens := range map[error][]func(*testing.T) bucket.Bucket{bucket.ErrDenied: s.Denied, bucket.ErrUnreachable: s.Unreachable} {
+		for i, open := range opens {
+			for op, err := range everyCall(t.Context(), open(t), "a/b") {
+				wantError(t, fmt.Sprintf("%s (%d)", op, i), err, want)
+			}
 		}
 	}
 }

@@ -207,14 +207,6 @@ func (a *api) Abort(ctx context.Context, key, id string) error {
 	return failure(a.core.AbortMultipartUpload(ctx, a.loc.Bucket, key, id))
 }
 
-func (a *api) BucketExists(ctx context.Context) error {
-	exists, err := a.core.BucketExists(ctx, a.loc.Bucket)
-	if err == nil && !exists {
-		return bucket.ErrNoBucket
-	}
-	return failure(err)
-}
-
 func (a *api) Lifecycle(ctx context.Context) ([]remote.Rule, error) {
 	config, err := a.core.GetBucketLifecycle(ctx, a.loc.Bucket)
 	if err != nil {

@@ -25,3 +25,11 @@ func TestMinIO(t *testing.T) {
 func TestVersityGW(t *testing.T) {
 	buckettest.RunStore(t, buckettest.StartVersityGW(t), "s3", minio.Open)
 }
+
+func TestWire(t *testing.T) {
+	buckettest.RunWire(t, buckettest.StartMinIO(t), "s3", minio.Open)
+}
+
+func TestWiring(t *testing.T) {
+	buckettest.RunWiring(t, buckettest.StartMinIO(t), "s3", minio.Open)
+}

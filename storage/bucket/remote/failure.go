@@ -56,6 +56,7 @@ var codes = map[string]error{
 	"SignatureDoesNotMatch":          bucket.ErrDenied,
 	"ExpiredToken":                   bucket.ErrDenied,
 	"InvalidToken":                   bucket.ErrDenied,
+	"XAdminUserNotFound":             bucket.ErrDenied, // versitygw, with status 404
 	"XMinioStorageFull":              bucket.ErrFull,
 	"QuotaExceeded":                  bucket.ErrFull,
 	"XMinioAdminBucketQuotaExceeded": bucket.ErrFull,
@@ -67,7 +68,7 @@ func (f *Failure) meaning() error {
 		return known
 	}
 	switch {
-	case f.Status == http.StatusNotFound:
+	case f.Status == http.StatusNotFound && f.Code == "":
 		return fs.ErrNotExist
 	case f.Status == http.StatusPreconditionFailed:
 		return bucket.ErrPrecondition

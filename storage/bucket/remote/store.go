@@ -38,7 +38,6 @@ type API interface {
 	PutPart(ctx context.Context, key, id string, p Part) (etag string, err error)
 	Complete(ctx context.Context, key, id string, parts []Part, whole Part, c Conditions) (etag string, err error)
 	Abort(ctx context.Context, key, id string) error
-	BucketExists(ctx context.Context) error
 	Lifecycle(ctx context.Context) ([]Rule, error)
 }
 
@@ -139,19 +138,25 @@ func (s *Store) head(ctx context.Context, key string) (bucket.Info, error) {
 	}
 	info, err := s.api.Head(ctx, s.full(key))
 	if err != nil {
-		return bucket.Info{}, s.missing(ctx, err)
+		return bucket.Info{}, s.missing(ctx, key, err)
 	}
 	info.Key = key
 	return info, nil
 }
 
-// missing looks whether it is the bucket that is missing: the answer to a HEAD has no room to say so.
-func (s *Store) missing(ctx context.Context, err error) error {
+// missing asks again why an object cannot be had: the answer to a HEAD has no room to say that it is the bucket, or our account, that is not
+// known.
+func (s *Store) missing(ctx context.Context, key string, err error) error {
 	err = explain(ctx, err)
-	if errors.Is(err, fs.ErrNotExist) {
-		if gone := explain(ctx, s.api.BucketExists(ctx)); errors.Is(gone, bucket.ErrNoBucket) {
-			return gone
-		}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	object, why := s.api.Get(ctx, s.full(key), "", "bytes=0-0")
+	if why == nil {
+		return errors.Join(err, object.Body.Close()) // it came just now
+	}
+	if why = explain(ctx, why); errors.Is(why, bucket.ErrNoBucket) || errors.Is(why, bucket.ErrDenied) {
+		return why
 	}
 	return err
 }

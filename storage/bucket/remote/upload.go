@@ -87,8 +87,8 @@ type upload struct {
 	ended  bool   // the source has no more
 }
 
-// partSize is the size of a part by its number: so that the parts of an object of hint bytes suffice, and if there is no hint, or
-// a wrong one, those of any object that S3 takes (5 TiB).
+// partSize is the size of a part by its number: so that the parts of an object of hint bytes suffice, those of one ten times
+// as large too, and if there is no hint those of any object that S3 takes (5 TiB).
 func (u *upload) partSize(number int) int {
 	base := int64(u.s.opts.PartSize)
 	grown := (number - 1) / growEvery
