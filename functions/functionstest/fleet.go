@@ -216,18 +216,20 @@ func (f *Fleet) Object(key string) string { return filepath.Join(f.BucketDir, fi
 
 var litter = regexp.MustCompile(`\.tmp(-wal|-shm|-journal)?$|\.intent$`)
 
-// Litter lists temporary files and intents beside the tables.
-func (f *Fleet) Litter() []string {
-	f.T.Helper()
+// Litter lists temporary files and intents in a folder of tables.
+func Litter(dir string) []string {
 	var found []string
-	f.Must(filepath.WalkDir(f.Dir, func(path string, _ os.DirEntry, err error) error {
-		if err == nil && litter.MatchString(path) {
+	_ = filepath.WalkDir(dir, func(path string, _ os.DirEntry, _ error) error {
+		if litter.MatchString(path) {
 			found = append(found, path)
 		}
-		return err
-	}))
+		return nil
+	})
 	return found
 }
+
+// Litter lists temporary files and intents beside the tables.
+func (f *Fleet) Litter() []string { return Litter(f.Dir) }
 
 // inspect is done at the end of each test.
 func (f *Fleet) inspect() {

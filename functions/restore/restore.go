@@ -197,6 +197,9 @@ func (r *restore) run(ctx context.Context, p functions.Progress) error {
 	}
 	r.entry.Status, r.entry.BackupUsed, r.entry.LostSince = functions.Restored, key.String(), proof.Manifest.Created
 	r.entry.RecordCount, r.entry.FileSize = proof.Records, proof.Manifest.Size
+	if proof.Repeated != "" {
+		r.entry.Notes = append(r.entry.Notes, "the backup restored at the second attempt only: "+proof.Repeated)
+	}
 	if len(proof.ForeignKeys) > 0 {
 		r.entry.Notes = append(r.entry.Notes, "the backup has violations of foreign keys, as its source had")
 	}

@@ -19,6 +19,7 @@ func (f *Function) drill(ctx context.Context, t shelf.Table, backup archive.Back
 	d := Drill{Backup: backup.Key.String(), Outcome: Proved, Size: backup.Size}
 	proof, err := f.restore(ctx, t, backup.Key, p)
 	d.FileSize, d.RecordCount, d.ForeignKeys, d.Unchecked = proof.Manifest.Size, proof.Records, proof.ForeignKeys, proof.Unchecked
+	d.Repeated = proof.Repeated
 	switch {
 	case err == nil:
 		err = f.proved(ctx, t, backup.Key)

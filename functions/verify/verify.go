@@ -55,6 +55,7 @@ type Drill struct {
 	RecordCount int64    `json:"record_count"`
 	ForeignKeys []string `json:"foreign_key_violations,omitempty"` // the first hundred, as the source had them: no failure
 	Unchecked   []string `json:"unchecked,omitempty"`              // what needs a collation or a module that is not here
+	Repeated    string   `json:"repeated,omitempty"`               // why the first attempt failed, if it did: it may have been the network
 	DurationMS  int64    `json:"duration_ms"`
 
 	err error
@@ -175,6 +176,9 @@ func (f *Function) conclude(entry *Entry, t shelf.Table, all []archive.Backup) e
 		errs = append(errs, d.err)
 		if d.Outcome == Failed || d.Outcome == CouldNotRun && entry.Outcome == Proved {
 			entry.Outcome = d.Outcome
+		}
+		if d.Repeated != "" && d.Outcome == Proved {
+			entry.Notes = append(entry.Notes, d.Backup+" restored at the second attempt only: "+d.Repeated)
 		}
 		if len(d.ForeignKeys) > 0 {
 			entry.Notes = append(entry.Notes, d.Backup+" has violations of foreign keys, as its source had")

@@ -134,6 +134,24 @@ func TestABadBackup(t *testing.T) {
 	}
 }
 
+func TestABitThatFlipsOnItsWay(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 50)
+	key := f.Backup("app")
+	flipped := false
+	f.Bucket.Decide(func(c faulty.Call) faulty.Fault {
+		if c.Op != "get" || flipped {
+			return faulty.Fault{}
+		}
+		flipped = true
+		return faulty.Fault{Kind: faulty.Flip, Byte: 20}
+	})
+	entry, _ := run(t, f, Event{}, Proved, "")
+	if len(entry.Notes) != 1 || tags(t, f, key)[archive.TagFailed] != "" {
+		t.Errorf("%+v", entry)
+	}
+}
+
 func TestNoBackup(t *testing.T) {
 	f := functionstest.New(t)
 	f.Make("app", 1)
