@@ -58,9 +58,15 @@ cross: ## it builds for every platform
 	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/... || exit 1; \
 	done
 
+FUZZTIME ?= 30s
+
 .PHONY: fuzz
-fuzz: ## a minute of fuzzing for each parser
-	./localstack/fuzz
+fuzz: ## fuzz each parser for FUZZTIME (30s)
+	@for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+	  done; \
+	done
 
 .PHONY: bench
 bench: ## the figures of docs/performance.md: ratios against named peers in one run

@@ -15,7 +15,7 @@ func peakMemory(state *os.ProcessState) int64 {
 		return 0
 	}
 	if runtime.GOOS == "darwin" {
-		return int64(usage.Maxrss)
+		return int64(usage.Maxrss) //nolint:unconvert // it has 32 bits on some systems
 	}
-	return int64(usage.Maxrss) << 10 // Linux and the BSDs count KiB
+	return int64(usage.Maxrss) << 10 //nolint:unconvert // KiB, on Linux and the BSDs, and 32 bits on some
 }

@@ -127,6 +127,9 @@ func (s *Service) add(name string, ch channel, err error) error {
 
 // Run listens and sends until ctx ends, then closes the outbox.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.box.prune(ctx, s.now()); err != nil {
+		s.log.Warn("old deliveries were not removed", "error", err)
+	}
 	var working sync.WaitGroup
 	working.Go(func() { s.listen(ctx) })
 	for _, w := range s.channels {

@@ -14,7 +14,7 @@ type salvager struct {
 	schema []object
 	out    *output
 	report Report
-	ctx    context.Context //nolint:containedctx // of this one run; a walk calls back through many frames
+	ctx    context.Context // of this one run: a walk calls back through many frames
 	pages  int64           // done
 }
 
