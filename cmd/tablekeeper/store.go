@@ -16,6 +16,7 @@ import (
 	"tablekeeper/cmd/tablekeeper/settings"
 	"tablekeeper/storage/archive"
 	"tablekeeper/storage/bucket"
+	"tablekeeper/storage/bucket/awss3"
 	"tablekeeper/storage/bucket/dir"
 	"tablekeeper/storage/bucket/minio"
 	"tablekeeper/storage/bucket/remote"
@@ -71,6 +72,8 @@ func openBucket(ctx context.Context, f *fleet, u *url.URL, address string) (buck
 		return openFolder(f, u, address)
 	case "s3":
 		return openRemote(ctx, f.cfg, u, minio.Open)
+	case "aws":
+		return openRemote(ctx, f.cfg, u, awss3.Open)
 	}
 	return nil, usage("file:///path, s3://bucket/prefix?endpoint=https://host or aws://bucket/prefix?region=...",
 		"bucket %s: the scheme %q is not known", u.Redacted(), u.Scheme)
