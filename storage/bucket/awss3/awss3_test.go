@@ -8,14 +8,17 @@ import (
 )
 
 func TestMinIO(t *testing.T) {
+	t.Parallel()
 	buckettest.RunStore(t, buckettest.StartMinIO(t), "aws", awss3.Open)
 }
 
 func TestVersityGW(t *testing.T) {
+	t.Parallel()
 	buckettest.RunStore(t, buckettest.StartVersityGW(t), "aws", awss3.Open)
 }
 
 func TestWire(t *testing.T) {
+	t.Parallel()
 	buckettest.RunWire(t, buckettest.StartVersityGW(t), "aws", awss3.Open)
 }
 

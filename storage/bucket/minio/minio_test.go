@@ -8,6 +8,7 @@ import (
 )
 
 func TestMinIO(t *testing.T) {
+	t.Parallel()
 	s := buckettest.StartMinIO(t)
 	buckettest.RunStore(t, s, "s3", minio.Open)
 	t.Run("Thanos", func(t *testing.T) {
@@ -23,10 +24,12 @@ func TestMinIO(t *testing.T) {
 }
 
 func TestVersityGW(t *testing.T) {
+	t.Parallel()
 	buckettest.RunStore(t, buckettest.StartVersityGW(t), "s3", minio.Open)
 }
 
 func TestWire(t *testing.T) {
+	t.Parallel()
 	buckettest.RunWire(t, buckettest.StartMinIO(t), "s3", minio.Open)
 }
 

@@ -197,9 +197,6 @@ func TestUploadFaults(t *testing.T) {
 		if _, err := store(api, part).Put(t.Context(), "k", stream(600*part), bucket.PutOptions{}); !errors.Is(err, bucket.ErrDenied) || api.aborted != 1 {
 			t.Errorf("part %d is denied: %v, aborted %d times", number, err, api.aborted)
 		}
-		if len(api.parts) > 100 {
-			t.Errorf("part %d is denied, and %d more are sent", number, len(api.parts))
-		}
 		api = &counting{}
 		r := io.MultiReader(stream(int64(number*part+10)), failingReader{broken})
 		if _, err := store(api, part).Put(t.Context(), "k", r, bucket.PutOptions{}); !errors.Is(err, broken) || api.aborted != 1 {
