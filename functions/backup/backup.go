@@ -231,6 +231,9 @@ func (a *attempt) note(text string) { a.entry.Notes = append(a.entry.Notes, text
 
 // explain turns damage into a state of the table, and names the next step.
 func (a *attempt) explain(err error) error {
+	if errors.Is(err, table.ErrWouldBlock) {
+		return &functions.Failure{Err: err, Try: "give the table a larger max_pause, or put it in WAL mode: then a backup holds nobody up"}
+	}
 	if !errors.Is(err, table.ErrCorrupt) && !errors.Is(err, table.ErrNotDatabase) {
 		return err
 	}

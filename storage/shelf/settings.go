@@ -7,7 +7,7 @@ import (
 
 // Settings are what a source sets for its tables. A zero field means the default.
 type Settings struct {
-	Threshold float64           // share of free pages above which a table is compacted
+	Threshold float64           // share of free pages above which a table is compacted; negative: whatever is free
 	MaxPause  time.Duration     // how long a compaction may hold up the table's users
 	RPO       time.Duration     // how old the newest confirmed backup may become
 	Windows   []Window          // when a table may be compacted; none: always

@@ -38,17 +38,20 @@ type Shelf struct {
 	now      func() time.Time
 	log      *slog.Logger
 
+	scanning sync.Mutex       // one Refresh at a time
+	seen     map[string]inode // files whose header was read; guarded by scanning
+
 	mu       sync.RWMutex
 	tables   []Table // by name
 	problems []Problem
-	seen     map[string]inode // files whose header was read
+	changed  map[string]Condition // by path: states set since the last Refresh began
 }
 
 // Open checks the sources and returns a shelf that is empty until Refresh. It touches no table.
 func Open(sources []Source, opts Options) (*Shelf, error) {
 	s := &Shelf{
 		defaults: opts.Defaults.Over(DefaultSettings()),
-		now:      opts.Now, log: opts.Logger, seen: map[string]inode{},
+		now:      opts.Now, log: opts.Logger, seen: map[string]inode{}, changed: map[string]Condition{},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -72,15 +75,24 @@ func Open(sources []Source, opts Options) (*Shelf, error) {
 
 // Refresh looks at the sources again. What is no table is in the problems, in order of path; the error is only ctx's.
 func (s *Shelf) Refresh(ctx context.Context) ([]Problem, error) {
-	s.mu.RLock()
+	s.scanning.Lock()
+	defer s.scanning.Unlock()
+	s.mu.Lock()
+	s.changed = map[string]Condition{}
+	s.mu.Unlock()
 	scan := scan{defaults: s.defaults, known: s.seen, seen: map[string]inode{}, kept: map[string]kept{}}
-	s.mu.RUnlock()
 	if err := scan.run(ctx, s.sources); err != nil {
 		return nil, fmt.Errorf("look for tables: %w", err)
 	}
+	s.seen = scan.seen
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tables, s.problems, s.seen = scan.tables, scan.problems, scan.seen
+	for i, t := range scan.tables {
+		if condition, ok := s.changed[t.Path]; ok { // the scan may have read the state before
+			scan.tables[i].Condition = condition
+		}
+	}
+	s.tables, s.problems = scan.tables, scan.problems
 	return slices.Clone(s.problems), nil
 }
 
@@ -163,6 +175,7 @@ func (s *Shelf) SetState(name string, state State, reason string) error {
 	}
 	s.log.Info("table changed state", "table", name, "from", string(t.State), "to", string(state), "reason", reason)
 	t.Condition = next
+	s.changed[t.Path] = next
 	return nil
 }
 
