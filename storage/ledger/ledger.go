@@ -43,6 +43,8 @@ type Ledger struct {
 	gen      Generation
 	staged   uint32  // last frame of gen that was staged
 	pending  []Frame // staged and not settled
+	least    uint32  // smallest size that a pending transaction gives the table; 0: none does
+	revision uint64  // of what Accepts and Pages say
 	versions map[uint32][]uint32
 }
 
@@ -190,8 +192,12 @@ func (l *Ledger) stage(r record) {
 		l.staged++
 		l.pending = append(l.pending, f)
 		l.versions[f.Page] = append(l.versions[f.Page], f.Sum)
+		if f.Pages > 0 && (l.least == 0 || f.Pages < l.least) {
+			l.least = f.Pages
+		}
 	}
 	l.im.clean = Clean{}
+	l.revision++
 }
 
 // settle makes the last staged version of each page the only truth about it.
@@ -204,7 +210,8 @@ func (l *Ledger) settle() {
 			l.resize(int(f.Pages))
 		}
 	}
-	l.pending = nil
+	l.pending, l.least = nil, 0
+	l.revision++
 	clear(l.versions)
 }
 

@@ -90,6 +90,9 @@ func TestShrinkAndGrow(t *testing.T) {
 	l, path := create(t, Options{Sums: Sums{1, 2, 3, 4, 5}})
 	// One transaction cuts the table to two pages, the next brings it to five; page 4 is never written.
 	must(t, l.Stage(genA, 1, []Frame{{Page: 1, Sum: 6, Pages: 2}, {Page: 3, Sum: 7}, {Page: 5, Sum: 8, Pages: 5}}))
+	if n, _ := l.Certain(); n != 2 || !l.Accepts(3, 12345) || l.Accepts(2, 12345) {
+		t.Fatalf("%d pages are certain while a cut is staged", n)
+	}
 	var asked []uint32
 	must(t, l.Settle(func(page uint32) (uint32, error) { asked = append(asked, page); return 9, nil }))
 	if !slices.Equal(asked, []uint32{4}) {

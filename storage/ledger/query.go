@@ -6,12 +6,28 @@ import (
 	"time"
 )
 
+// certain is the number of pages that the main file has, whichever of the staged transactions are in it.
+func (l *Ledger) certain() int {
+	if l.least > 0 {
+		return min(len(l.im.sums), int(l.least))
+	}
+	return len(l.im.sums)
+}
+
+// Certain is the number of pages that the main file has at least. The revision changes with every answer that the ledger gives
+// otherwise than before.
+func (l *Ledger) Certain() (pages uint32, revision uint64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return uint32(l.certain()), l.revision
+}
+
 // Accepts reports whether the main file may hold a page with this sum: the settled one, or that of a staged frame. A page whose
-// sum is not known is accepted, and so is one beyond the table's end.
+// sum is not known is accepted, and so is one beyond the table's end, or one that a staged transaction cuts off.
 func (l *Ledger) Accepts(page, sum uint32) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if page == 0 || int64(page) > int64(len(l.im.sums)) {
+	if page == 0 || int64(page) > int64(l.certain()) {
 		return true
 	}
 	want := l.im.sums[page-1]
@@ -105,7 +121,7 @@ func chainOf(b []byte) uint32 { return binary.LittleEndian.Uint32(b[headerSize-4
 func (l *Ledger) Freeze() func(page, sum uint32) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	frozen := &Ledger{versions: make(map[uint32][]uint32, len(l.versions))}
+	frozen := &Ledger{least: l.least, versions: make(map[uint32][]uint32, len(l.versions))}
 	frozen.im.sums = slices.Clone(l.im.sums)
 	for page, sums := range l.versions {
 		frozen.versions[page] = slices.Clone(sums)

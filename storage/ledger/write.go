@@ -39,7 +39,7 @@ func (l *Ledger) Settle(grown func(page uint32) (uint32, error)) error {
 	if len(l.pending) == 0 {
 		return nil
 	}
-	before := l.smallest()
+	before := l.certain()
 	l.settle()
 	r := record{kind: kindSettle, gen: l.gen, first: l.staged}
 	for p := before; p < len(l.im.sums); p++ {
@@ -60,17 +60,6 @@ func (l *Ledger) Settle(grown func(page uint32) (uint32, error)) error {
 		return fmt.Errorf("ledger %s: settle: %w", l.path, err)
 	}
 	return nil
-}
-
-// smallest is the least size that the table passes through while what is staged is settled.
-func (l *Ledger) smallest() int {
-	size := len(l.im.sums)
-	for _, f := range l.pending {
-		if f.Pages > 0 {
-			size = min(size, int(f.Pages))
-		}
-	}
-	return size
 }
 
 // log appends a record to the file. If that does not succeed, what the file holds past its last whole record is unknown:
@@ -160,7 +149,7 @@ func (l *Ledger) Readopt(found map[uint32]uint32, pages uint32, gen Generation, 
 			l.unproven.add(page)
 		}
 	}
-	l.pending, l.versions, l.gen, l.staged = nil, nil, Generation{}, 0
+	l.pending, l.least, l.versions, l.gen, l.staged = nil, 0, nil, Generation{}, 0
 	if len(found) > 0 {
 		l.im.since = now.UnixMilli()
 	}

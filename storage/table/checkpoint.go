@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"tablekeeper/storage/ledger"
@@ -68,6 +69,7 @@ func (s *session) advance(ctx context.Context, check bool) (staged int, err erro
 		if int64(s.tail.frame) >= frames || gen != s.tail.gen {
 			err := s.pin.letGo(ctx)
 			s.pin, s.spare = s.spare, s.pin
+			s.turning.Store(true)
 			return staged, err
 		}
 		// The frames were committed, but cannot be read. That may only be so because the WAL was started anew just now.
@@ -122,21 +124,27 @@ func (s *session) turn(gen ledger.Generation) error {
 // unread checks the pages that the frames will overwrite: a flip in one of them may be in the frame, too, and could
 // not be seen afterwards.
 func (s *session) unread(frames []ledger.Frame) error {
-	var bad []uint32
-	seen := make(map[uint32]bool, len(frames))
-	buf := make([]byte, s.pageSize)
+	pages := make([]uint32, 0, len(frames))
 	for _, f := range frames {
-		if seen[f.Page] || f.Page > s.ledger.Pages() || s.ledger.InFlight(f.Page) {
-			continue
+		pages = append(pages, f.Page)
+	}
+	slices.Sort(pages)
+	pages = slices.Compact(pages)
+	known := s.ledger.Pages()
+	pages = slices.DeleteFunc(pages, func(p uint32) bool { return p > known || s.ledger.InFlight(p) })
+	var bad []uint32
+	buf := make([]byte, readRun*s.pageSize)
+	for len(pages) > 0 {
+		n := 1
+		for n < len(pages) && n < readRun && pages[n] == pages[0]+uint32(n) {
+			n++
 		}
-		seen[f.Page] = true
-		sum, err := s.sumInto(f.Page, buf)
+		_, doubt, err := s.compare(pages[0], buf[:int64(n)*s.pageSize])
 		if err != nil {
 			return err
 		}
-		if !s.ledger.Accepts(f.Page, sum) {
-			bad = append(bad, f.Page)
-		}
+		bad = append(bad, doubt...)
+		pages = pages[n:]
 	}
 	if len(bad) == 0 {
 		return nil
@@ -146,6 +154,9 @@ func (s *session) unread(frames []ledger.Frame) error {
 	found.InFlight = found.Pages
 	return found
 }
+
+// readRun is how many pages that follow each other are read at once.
+const readRun = 16
 
 // settle moves all that is in the WAL into the main file. It reports whether it did; readers, and writers of other processes,
 // may have been in the way. s.mu is held, and the right to write, or nobody writes.
@@ -227,15 +238,25 @@ func (t *Table) checkpoint(ctx context.Context, s *session) (bool, error) {
 // afterCommit looks at the WAL after a commit: it notes a new generation in the ledger, so that after a crash the WAL is known
 // for the one that followed, and reports whether a checkpoint is due.
 func (s *session) afterCommit() (full bool, err error) {
-	gen, full, err := reaches(s.tail.file, s.pageSize, s.due.Load())
-	if err != nil || gen == (ledger.Generation{}) || pack(gen) == s.noted.Load() {
-		return full, err
+	// A WAL starts anew only once all of it was moved, and that takes a pin that was moved before.
+	if s.turning.CompareAndSwap(true, false) {
+		gen, err := walGeneration(s.tail.file)
+		if err == nil && gen != unpack(s.noted.Load()) && gen != (ledger.Generation{}) {
+			err = s.turn(gen)
+			s.noted.Store(pack(gen))
+		} else {
+			s.turning.Store(true)
+		}
+		if err != nil {
+			s.turning.Store(true)
+			return false, err
+		}
 	}
-	if err := s.turn(gen); err != nil {
-		return full, err
-	}
-	s.noted.Store(pack(gen))
-	return full, nil
+	return reaches(s.tail.file, unpack(s.noted.Load()), s.pageSize, s.due.Load())
+}
+
+func unpack(g uint64) ledger.Generation {
+	return ledger.Generation{Salt1: uint32(g >> 32), Salt2: uint32(g)}
 }
 
 func pack(g ledger.Generation) uint64 { return uint64(g.Salt1)<<32 | uint64(g.Salt2) }
@@ -290,7 +311,7 @@ func (t *Table) tend(ctx context.Context, work func(context.Context, *session) e
 }
 
 func (t *Table) whenFull(ctx context.Context, s *session) error {
-	if _, full, err := reaches(s.tail.file, s.pageSize, s.due.Load()); !full {
+	if full, err := s.afterCommit(); !full {
 		return err
 	}
 	_, err := t.checkpoint(ctx, s)

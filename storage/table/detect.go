@@ -134,18 +134,24 @@ func (t *Table) Suspect(ctx context.Context, pages []uint32, cause error) {
 
 // sameFile: a file that was deleted or replaced beneath its users takes their commits with it.
 func (s *session) sameFile() error {
-	info, err := os.Lstat(s.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return &damage{Cause: CauseMissing, Err: err}
-	case err != nil:
-		return fmt.Errorf("look at the file: %w", err)
-	case fileIDOf(info) != s.id:
-		return &damage{Cause: CauseReplaced, Err: errors.New("another file has taken the table's name")}
-	case info.Size() < int64(s.ledger.Pages())*s.pageSize:
-		return &damage{Cause: CauseTruncated, Err: fmt.Errorf("the file has %d bytes, the ledger knows %d pages of %d", info.Size(), s.ledger.Pages(), s.pageSize)}
+	for {
+		pages, revision := s.ledger.Certain()
+		id, size, err := lookAt(s.path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return &damage{Cause: CauseMissing, Err: err}
+		case err != nil:
+			return fmt.Errorf("look at the file: %w", err)
+		case id != s.id:
+			return &damage{Cause: CauseReplaced, Err: errors.New("another file has taken the table's name")}
+		case size >= int64(pages)*s.pageSize:
+			return nil
+		}
+		// A checkpoint may have cut the file between the two looks.
+		if _, now := s.ledger.Certain(); now == revision {
+			return &damage{Cause: CauseTruncated, Err: fmt.Errorf("the file has %d bytes, the ledger knows %d pages of %d", size, pages, s.pageSize)}
+		}
 	}
-	return nil
 }
 
 // probe looks at what can be seen without reading the table: its name, size, first page, WAL, and what lies beside it.

@@ -90,8 +90,11 @@ func (t *Table) findMain(f *found) error {
 	if err != nil {
 		return err
 	}
-	f.main, f.info, f.id = main, info, fileIDOf(info)
-	f.header, err = headerOf(main, info)
+	f.main, f.info = main, info
+	f.id, err = identify(t.path)
+	if err == nil {
+		f.header, err = headerOf(main, info)
+	}
 	switch {
 	case errors.Is(err, ErrEmpty) && !known:
 		f.fresh = true

@@ -74,6 +74,7 @@ func (s *session) start(ctx context.Context, t *Table, f *found) (err error) {
 	if err := s.pin.hold(ctx); err != nil {
 		return err
 	}
+	s.turning.Store(true)
 	if s.tail.file, err = os.Open(s.path + "-wal"); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type session struct {
 	ledger   *ledger.Ledger
 	due      atomic.Int64  // full, or more while a reader is in the way
 	dirty    atomic.Bool   // something was committed since the last checkpoint
+	turning  atomic.Bool   // the next commit may start the WAL anew
 	noted    atomic.Uint64 // the WAL generation that the ledger has, packed
 
 	// mu serialises what moves the pin, the WAL and the ledger. It is taken before the right to write.

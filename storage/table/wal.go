@@ -109,26 +109,49 @@ func (w *walTail) frameAt(b []byte, sum *walSum) (ledger.Frame, bool) {
 	be := binary.BigEndian
 	salts := ledger.Generation{Salt1: be.Uint32(b[8:]), Salt2: be.Uint32(b[12:])}
 	f := ledger.Frame{Page: be.Uint32(b), Pages: be.Uint32(b[4:])}
-	if f.Page == 0 || salts != w.gen || !sum.frame(b) {
+	if f.Page == 0 || salts != w.gen {
+		return f, false
+	}
+	fold(sum, b[:8])
+	if fold(sum, b[walFrameSize:]); !sum.is(b[16:]) {
 		return f, false
 	}
 	f.Sum = ledger.Sum(b[walFrameSize:])
 	return f, true
 }
 
-// reaches tells, by two small reads, the WAL's generation and whether it has grown to so many frames.
-func reaches(f io.ReaderAt, pageSize, frames int64) (gen ledger.Generation, full bool, err error) {
-	var head, salts [8]byte
-	if _, err := f.ReadAt(head[:], 16); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-		return gen, false, err
+// fold is walSum.add for whole pages, four times as fast: this is what an owned table pays for each page that it writes.
+func fold(sum *walSum, b []byte) {
+	if sum.order != binary.LittleEndian {
+		sum.add(b)
+		return
 	}
-	gen = ledger.Generation{Salt1: binary.BigEndian.Uint32(head[:]), Salt2: binary.BigEndian.Uint32(head[4:])}
-	_, err = f.ReadAt(salts[:], walHeaderSize+(frames-1)*(walFrameSize+pageSize)+8)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return gen, false, err
+	s0, s1 := sum.s0, sum.s1
+	for ; len(b) >= 16; b = b[16:] {
+		x, y := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+		s0 += uint32(x) + s1
+		s1 += uint32(x>>32) + s0
+		s0 += uint32(y) + s1
+		s1 += uint32(y>>32) + s0
 	}
-	return gen, err == nil && head == salts, nil
+	sum.s0, sum.s1 = s0, s1
+	sum.add(b)
+}
+
+// walGeneration reads the salts in the header of a WAL; zero if it has none.
+func walGeneration(f io.ReaderAt) (gen ledger.Generation, err error) {
+	var head [walHeaderSize]byte
+	if _, err := f.ReadAt(head[:], 0); err != nil {
+		return gen, ignoreEOF(err)
+	}
+	return generation(head[:]), nil
+}
+
+// reaches tells, by one small read, whether a WAL of that generation has grown to so many frames.
+func reaches(f io.ReaderAt, gen ledger.Generation, pageSize, frames int64) (bool, error) {
+	var salts [8]byte
+	if _, err := f.ReadAt(salts[:], walHeaderSize+(frames-1)*(walFrameSize+pageSize)+8); err != nil {
+		return false, ignoreEOF(err)
+	}
+	return gen == ledger.Generation{Salt1: binary.BigEndian.Uint32(salts[:]), Salt2: binary.BigEndian.Uint32(salts[4:])}, nil
 }
