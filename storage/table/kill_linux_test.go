@@ -45,7 +45,7 @@ func TestKilledAtEachCall(t *testing.T) {
 				dir := t.TempDir()
 				path := filepath.Join(dir, "a.db")
 				shell(t, path, "PRAGMA synchronous=OFF; PRAGMA page_size=512;", c.setup, "CREATE TABLE a(id INTEGER PRIMARY KEY, b TEXT); CREATE INDEX ab ON a(b);",
-					"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x < 20) INSERT INTO a SELECT x, x || hex(zeroblob(60)) FROM c; DELETE FROM a WHERE id < 14;")
+					"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x < 16) INSERT INTO a SELECT x, x || hex(zeroblob(60)) FROM c; DELETE FROM a WHERE id < 12;")
 				content = whole(t, path)
 				return dir, []string{c.role, path}
 			}, func(t *testing.T, dir, at string) {

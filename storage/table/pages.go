@@ -42,6 +42,9 @@ func (s *Snapshot) eachPage(ctx context.Context, yield func(Page, error) bool) e
 	var data sql.RawBytes
 	var n int64
 	for rows.Next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := rows.Scan(&data); err != nil {
 			return err
 		}
