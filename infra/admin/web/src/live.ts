@@ -1,0 +1,87 @@
+// What is known now, and how it stays so: one WebSocket a tab, which goes on after the last event that was seen.
+
+import { signal, batch } from "@preact/signals";
+import { get } from "./api";
+import type { Fleet, Message, Session, Table } from "./types";
+
+export const session = signal<Session | null | undefined>(undefined); // undefined: not asked yet
+export const fleet = signal<Fleet | undefined>(undefined);
+export const tables = signal<Table[] | undefined>(undefined);
+export const feed = signal<Message[]>([]); // newest first
+export const progress = signal<Record<string, Message>>({}); // by run id
+export const connection = signal<"connecting" | "live" | "lost">("connecting");
+export const upgraded = signal(false);
+export const changed = signal(0); // counts what may have changed what is shown
+export const now = signal(Date.now());
+
+const maxFeed = 500;
+let socket: WebSocket | undefined;
+let last = -1; // sequence number of the newest event seen; -1: none yet
+let wait = 500;
+let refreshing: number | undefined;
+
+setInterval(() => { now.value = Date.now(); }, 1000);
+
+export async function refresh(): Promise<void> {
+  const [f, t] = await Promise.all([get<Fleet>("/fleet"), get<{ tables: Table[] }>("/tables")]);
+  batch(() => { fleet.value = f; tables.value = t.tables; });
+}
+
+/** soon refreshes once for many events that come together. */
+export function soon(): void {
+  refreshing ??= window.setTimeout(() => {
+    refreshing = undefined;
+    changed.value++;
+    refresh().catch(() => {}); // the connection tells
+  }, 150);
+}
+
+export function connect(): void {
+  if (socket && socket.readyState <= WebSocket.OPEN) return;
+  const scheme = location.protocol === "https:" ? "wss://" : "ws://";
+  const s = (socket = new WebSocket(scheme + location.host + "/api/admin/events" + (last < 0 ? "" : "?after=" + last)));
+  s.onopen = () => { wait = 500; };
+  s.onmessage = (event) => receive(JSON.parse(event.data) as Message);
+  s.onclose = (event) => {
+    if (socket !== s) return;
+    socket = undefined;
+    connection.value = "lost";
+    if (event.code === 1008) { session.value = null; return; }
+    if (!session.value) return;
+    setTimeout(connect, wait * (0.5 + Math.random() / 2));
+    wait = Math.min(wait * 2, 15000);
+  };
+}
+
+export function disconnect(): void {
+  const s = socket;
+  socket = undefined;
+  s?.close();
+  last = -1;
+}
+
+function receive(m: Message): void {
+  if (m.type === "hello") { greet(m); return; }
+  if (m.type === "gap") { soon(); return; }
+  if (m.sequence) last = m.sequence;
+  if (m.type === "run_progress") {
+    if (m.run_id) progress.value = { ...progress.value, [m.run_id]: { ...m, received: Date.now() } };
+    return;
+  }
+  batch(() => {
+    feed.value = [m, ...feed.value].slice(0, maxFeed);
+    if (m.run_id && progress.value[m.run_id]) {
+      const rest = { ...progress.value };
+      delete rest[m.run_id];
+      progress.value = rest;
+    }
+  });
+  soon();
+}
+
+function greet(m: Message): void {
+  connection.value = "live";
+  if (session.value && m.build && m.build !== session.value.build) upgraded.value = true;
+  if (m.reset || last < 0) last = m.sequence ?? 0;
+  soon();
+}

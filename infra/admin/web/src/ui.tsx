@@ -1,0 +1,78 @@
+// Small parts that every page uses.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { Problem } from "./api";
+import { ago, words } from "./format";
+import { changed, now, session } from "./live";
+
+type Tone = "good" | "warn" | "bad" | "faint";
+
+const tones: Record<string, Tone> = {
+  healthy: "good", succeeded: "good", compacted: "good", backed_up: "good", verified: "good", restored: "good", repaired: "good", swept: "good", proved: "good", delivered: "good",
+  scheduled: "good", live: "good", accepted: "good",
+  failed: "bad", degraded: "bad", error: "bad", missing: "bad", lost: "bad", timed_out: "bad", suspect: "bad", corrupt: "bad", critical: "bad",
+  partial: "warn", overdue: "warn", none: "warn", unproved: "warn", recovering: "warn", paused: "warn", cancelled: "warn", warning: "warn", connecting: "warn",
+};
+const symbols: Record<Tone, string> = { good: "✓", warn: "!", bad: "✗", faint: "·" };
+const said: Record<string, string> = { none: "no backup", unproved: "not proved" };
+
+export const toneOf = (status: string): Tone => tones[status] ?? "faint";
+
+/** Status is a symbol, a word and a colour, never colour alone. */
+export function Status({ of }: { of: string }) {
+  const tone = toneOf(of);
+  return <span class={"status " + tone}><span aria-hidden="true">{symbols[tone]} </span>{said[of] ?? words(of)}</span>;
+}
+
+export function When({ at }: { at?: string }) {
+  if (!at) return <span class="faint">never</span>;
+  return <time dateTime={at} title={new Date(at).toLocaleString()}>{ago(at, now.value)}</time>;
+}
+
+export function Failure({ of }: { of: unknown }) {
+  if (!of) return null;
+  const p = of as Problem;
+  return (
+    <div class="problem" role="alert">
+      {p.message}{p.hint ? <div><strong>Try:</strong> {p.hint}</div> : null}
+      {p.runID ? <div><a href={"/runs/" + p.runID}>the run in the way</a></div> : null}
+    </div>
+  );
+}
+
+export function Empty({ children }: { children: ComponentChildren }) {
+  return <p class="empty">{children}</p>;
+}
+
+/** Act is a button for operators that shows what became of its click. */
+export function Act({ children, run, kind, label, disabled }: { children: ComponentChildren; run: () => Promise<unknown>; kind?: string; label?: string; disabled?: boolean }) {
+  const [busy, setBusy] = useState(false);
+  const [failure, setFailure] = useState<unknown>();
+  if (session.value?.role !== "operator") return null;
+  const click = async () => {
+    setBusy(true);
+    setFailure(undefined);
+    try { await run(); } catch (e) { setFailure(e); }
+    setBusy(false);
+  };
+  return <><button class={kind} onClick={click} disabled={busy || disabled} aria-label={label}>{children}</button><Failure of={failure} /></>;
+}
+
+/** useAnswer keeps the answer of a call, asks again when something has changed, and never shows an older answer over a newer. */
+export function useAnswer<T>(ask: () => Promise<T>, on: unknown[]): { answer?: T; failure?: unknown; again: () => void } {
+  const [answer, setAnswer] = useState<T>();
+  const [failure, setFailure] = useState<unknown>();
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    let current = true;
+    ask().then((a) => { if (current) { setAnswer(() => a); setFailure(undefined); } }, (e) => { if (current) setFailure(e); });
+    return () => { current = false; };
+  }, [...on, changed.value, turn]);
+  return { answer, failure, again: () => setTurn((n) => n + 1) };
+}
+
+export function Title({ children }: { children: string }) {
+  useEffect(() => { document.title = children + " · tablekeeper"; }, [children]);
+  return <h1 tabIndex={-1}>{children}</h1>;
+}
