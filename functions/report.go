@@ -47,7 +47,7 @@ func (e *Entry) End(err error, took time.Duration) {
 }
 
 // Failure is an error that knows its name in a report, what to do about it, and whether trying again is of use.
-type Failure struct {
+type Failure struct { //nolint:errname // the word of the reports: what a failed entry is made of
 	Reason string // one word
 	Err    error
 	Try    string // the next step, "" if the cause says it
