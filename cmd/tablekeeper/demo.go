@@ -114,7 +114,7 @@ func (s *show) prepare(ctx context.Context) (err error) {
 	}
 	cfg := settings.Config{
 		Tables: []settings.Source{{Path: s.tables()}}, Bucket: "file://" + filepath.ToSlash(filepath.Join(s.dir, "backups")),
-		State: filepath.Join(s.dir, "state"), Log: settings.Log{Format: "text", Level: "warn"}, Origins: map[string]string{"log.level": "demo"},
+		State: filepath.Join(s.dir, "state"), Log: settings.Log{Format: "text", Level: "warn"},
 	}
 	fleet, err := s.fleetOf(ctx, cfg, s.logger(cfg, false))
 	if err != nil {

@@ -75,9 +75,17 @@ func (p *program) openHouse(ctx context.Context, f *fleet, opts houseOptions) (h
 	}
 	h.runner, err = jobs.New(jobs.Config{
 		Template: f.template, History: h.history, Functions: work, Bus: h.bus, Locker: h.locks,
-		OnFailure: failureLog{f.log}, Now: p.now, Logger: f.log,
+		OnFailure: failureLog{h.runLog(opts)}, Now: p.now, Logger: h.runLog(opts),
 	})
 	return h, err
+}
+
+// runLog is where runs are logged. A command shows the run itself, so it logs only if it was told how much.
+func (h *house) runLog(opts houseOptions) *slog.Logger {
+	if opts.service || h.cfg.Origin("log.level") != "default" {
+		return h.log
+	}
+	return slog.New(slog.DiscardHandler)
 }
 
 func (h *house) openStores(ctx context.Context) (err error) {
@@ -129,7 +137,9 @@ func (h *house) sweeper(ctx context.Context) (*sweep.Function, error) {
 			return nil, usage("", "%w", err)
 		}
 	}
-	if l, ok := h.first.Bucket.(bucket.Lifecycler); ok && h.since != (time.Time{}) {
+	if l, ok := h.first.Bucket.(bucket.Lifecycler); ok && !h.since.IsZero() {
+		ctx, cancel := context.WithTimeout(ctx, healthPatience)
+		defer cancel()
 		rules, err := l.Lifecycle(ctx)
 		if err != nil {
 			h.log.Warn("the bucket's lifecycle rules cannot be read, so sweep removes old backups itself", "error", err)

@@ -135,7 +135,9 @@ func (p *program) showRun(run history.Run) error {
 // showEntry is one line for a table; what failed goes to standard error, with the next step.
 func (p *program) showEntry(e entry, width int) {
 	name := e.name() + strings.Repeat(" ", max(0, width-len(e.name())))
-	if e.Status == history.EntryFailed || e.Status == history.EntryLost {
+	if e.Reason == "cancelled" {
+		p.screen.Warn("%s  %s  stopped before it was done", screen.Status("cancelled"), name)
+	} else if e.Status == history.EntryFailed || e.Status == history.EntryLost {
 		p.screen.Warn("%s  %s  %s", screen.Status(e.Status), name, e.sentence())
 		if e.Hint != "" {
 			p.screen.Warn("Try: %s", e.Hint)

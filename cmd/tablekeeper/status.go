@@ -235,7 +235,7 @@ func (h health) row(now time.Time) []screen.Cell {
 	}
 	return []screen.Cell{
 		state, {Text: h.Table}, {Text: screen.Bytes(h.Bytes)}, free, {Text: wal},
-		{Text: screen.Ago(h.LastBackup, now)}, {Text: screen.Ago(h.LastProved, now)}, {Text: h.Reason, Tone: screen.Dim},
+		{Text: screen.Ago(h.LastBackup, now)}, {Text: screen.Ago(h.LastProved, now)}, {Text: firstLine(h.Reason), Tone: screen.Dim},
 	}
 }
 
