@@ -103,7 +103,7 @@ func (i invoker) Invoke(ctx context.Context, req lambdaapi.Request) (lambdaapi.R
 	}
 	resp := lambdaapi.Response{Payload: payload, ID: run.ID, Log: logText(run.Log)}
 	if failed := run.Status == history.Failed || run.Status == history.TimedOut || run.Status == history.Lost; failed && !byCLI {
-		resp.Failure = &lambdaapi.Failure{Message: run.Error, Type: string(run.Status)}
+		resp.Failure = &lambdaapi.FunctionError{Message: run.Error, Type: string(run.Status)}
 	}
 	return resp, nil
 }

@@ -62,7 +62,6 @@ var meanings = []struct {
 
 // explain gives an error its exit status and the next step.
 func explain(err error) (code int, hint string) {
-	code = exitFailed
 	var coded interface{ ExitStatus() int }
 	var busy *jobs.BusyError
 	var event *jobs.EventError

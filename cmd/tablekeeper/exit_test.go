@@ -22,7 +22,7 @@ func TestExplain(t *testing.T) {
 		err  error
 		code int
 	}{
-		"configuration":      {&settings.Invalid{Text: "x", Try: "y"}, 2},
+		"configuration":      {&settings.InvalidError{Text: "x", Try: "y"}, 2},
 		"usage":              {usage("y", "x"), 2},
 		"unknown table":      {&shelf.UnknownError{Name: "x"}, 10},
 		"unknown function":   {&jobs.UnknownFunctionError{Name: "x", Known: []string{"y"}}, 10},

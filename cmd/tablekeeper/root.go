@@ -133,7 +133,7 @@ func (p *program) logger(cfg settings.Config, service bool) *slog.Logger {
 	if cfg.Log.Format == "json" || p.json {
 		return slog.New(slog.NewJSONHandler(p.screen.Log(), &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(tint.NewHandler(p.screen.Log(), &tint.Options{
+	return slog.New(tint.NewTextHandler(p.screen.Log(), &tint.Options{
 		Level: level, NoColor: !p.screen.ColorLog(), TimeFormat: time.DateTime,
 	}))
 }

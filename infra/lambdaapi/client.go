@@ -79,7 +79,7 @@ func response(resp *http.Response, body []byte) (Response, error) {
 		out.Log = data
 	}
 	if resp.Header.Get(headerFailure) != "" {
-		out.Failure = &Failure{}
+		out.Failure = &FunctionError{}
 		if err := json.Unmarshal(body, out.Failure); err != nil {
 			return Response{}, fmt.Errorf("read the error of request %s: %w", out.ID, err)
 		}

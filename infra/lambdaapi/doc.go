@@ -54,18 +54,18 @@ type Request struct {
 type Response struct {
 	Payload json.RawMessage
 	// Failure is set if the function itself failed; it takes the payload's place.
-	Failure *Failure
+	Failure *FunctionError
 	Log     []byte // its last 4 KB are sent if the caller asked for them
 	ID      string // "" keeps the request's
 }
 
-// Failure is an error that the function returned, as Lambda reports it: status 200 and X-Amz-Function-Error.
-type Failure struct {
+// FunctionError is an error that the function returned, as Lambda reports it: status 200 and X-Amz-Function-Error.
+type FunctionError struct {
 	Message string `json:"errorMessage"`
 	Type    string `json:"errorType"`
 }
 
-func (f *Failure) Error() string { return f.Type + ": " + f.Message }
+func (f *FunctionError) Error() string { return f.Type + ": " + f.Message }
 
 // Invoker runs functions. An error that is an *Error is answered as it is, any other as ServiceException.
 type Invoker interface {

@@ -66,7 +66,7 @@ func TestFailures(t *testing.T) {
 		status int
 		code   string
 	}{
-		"function error": {resp: Response{Failure: &Failure{Message: "boom", Type: "Corrupt"}}},
+		"function error": {resp: Response{Failure: &FunctionError{Message: "boom", Type: "Corrupt"}}},
 		"not found":      {err: NotFound("f"), status: 404, code: "ResourceNotFoundException"},
 		"bad event":      {err: InvalidContent(errors.New("no")), status: 400, code: "InvalidRequestContentException"},
 		"throttled":      {err: Throttled("full"), status: 429, code: "TooManyRequestsException"},

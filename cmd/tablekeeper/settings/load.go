@@ -12,18 +12,18 @@ import (
 // ErrInvalid is the root of every error that the user mends by changing a flag, a variable or the file.
 var ErrInvalid = errors.New("invalid configuration")
 
-// Invalid is a configuration error: Text is complete for the reader, Try says what to do.
-type Invalid struct {
+// InvalidError is a configuration error: Text is complete for the reader, Try says what to do.
+type InvalidError struct {
 	Text string
 	Try  string
 }
 
-func (e *Invalid) Error() string        { return e.Text }
-func (e *Invalid) Hint() string         { return e.Try }
-func (e *Invalid) Is(target error) bool { return target == ErrInvalid }
+func (e *InvalidError) Error() string        { return e.Text }
+func (e *InvalidError) Hint() string         { return e.Try }
+func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 
 func invalid(hint, format string, args ...any) error {
-	return &Invalid{Text: fmt.Sprintf(format, args...), Try: hint}
+	return &InvalidError{Text: fmt.Sprintf(format, args...), Try: hint}
 }
 
 // Flags are the values given on the command line; zero fields were not given.

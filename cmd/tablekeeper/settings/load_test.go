@@ -80,7 +80,7 @@ func TestLoadRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Load(LoadOptions{Flags: f, Dir: dir, Getenv: env()})
-			var inv *Invalid
+			var inv *InvalidError
 			if !errors.As(err, &inv) || inv.Try == "" {
 				t.Errorf("error is %v", err)
 			}

@@ -15,7 +15,7 @@ import (
 
 // Parse reads the text of a configuration file. path is for messages. ${VAR} in a value is replaced after parsing, so
 // that no variable can change the structure of the file; an unset variable and an unknown key are errors that name
-// the line. Every error is an *Invalid.
+// the line. Every error is an *InvalidError.
 func Parse(path string, data []byte, getenv func(string) (string, bool)) (cfg Config, err error) {
 	defer func() {
 		// The YAML library panics on some malformed documents (found by FuzzParse).
@@ -68,7 +68,7 @@ func syntaxError(path string, err error) error {
 	return invalid("compare it with what `tablekeeper init` writes", "%s: %v", path, err)
 }
 
-// at is an Invalid that names file and line and shows the lines around it.
+// at is an InvalidError that names file and line and shows the lines around it.
 func at(path string, tk *token.Token, hint, format string, args ...any) error {
 	message := fmt.Sprintf(format, args...)
 	line := 0
@@ -79,7 +79,7 @@ func at(path string, tk *token.Token, hint, format string, args ...any) error {
 	if _, after, ok := strings.Cut(excerpt, "\n"); ok {
 		excerpt = after
 	}
-	return &Invalid{Text: fmt.Sprintf("%s:%d: %s\n%s", path, line, message, strings.TrimRight(excerpt, "\n")), Try: hint}
+	return &InvalidError{Text: fmt.Sprintf("%s:%d: %s\n%s", path, line, message, strings.TrimRight(excerpt, "\n")), Try: hint}
 }
 
 // checkKeys compares the keys of a mapping with the fields of the struct it is meant for, and below.

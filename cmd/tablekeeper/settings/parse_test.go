@@ -95,7 +95,7 @@ func TestParseRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse("t.yaml", []byte(c.text), env())
-			var inv *Invalid
+			var inv *InvalidError
 			if !errors.As(err, &inv) || !errors.Is(err, ErrInvalid) {
 				t.Fatalf("error is %v", err)
 			}
