@@ -152,7 +152,7 @@ func (r *readerAt) fetchOnce(p []byte, off int64) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
-	case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return n, io.ErrUnexpectedEOF
 	case errors.Is(err, ErrPrecondition) || errors.Is(err, ErrDenied):
 		return n, errors.Join(err, closed)

@@ -170,7 +170,7 @@ func (b *steadyBody) some(p []byte) int {
 func (b *steadyBody) fail(err error) {
 	err = stalled(b.watched, err, "read", b.key, b.s.opts.IdleTimeout)
 	_ = b.drop() // it is broken already
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	b.failures++

@@ -33,7 +33,7 @@ func failure(err error) error {
 	if !errors.As(err, &response) {
 		return err
 	}
-	f := &remote.Failure{Status: response.HTTPStatusCode()}
+	f := &remote.AnswerError{Status: response.HTTPStatusCode()}
 	var answer smithy.APIError
 	if errors.As(err, &answer) {
 		f.Code, f.Message = answer.ErrorCode(), answer.ErrorMessage()

@@ -46,7 +46,10 @@ func (s *suite) lists(t *testing.T) {
 		}
 	}
 	seen := 0
-	for range b.List(t.Context(), "", "") {
+	for _, err := range b.List(t.Context(), "", "") {
+		if err != nil {
+			t.Error(err)
+		}
 		if seen++; seen == 3 {
 			break
 		}

@@ -16,7 +16,7 @@ var errnos = []struct {
 }{
 	{syscall.ENOSPC, bucket.ErrFull},
 	{syscall.EDQUOT, bucket.ErrFull},
-	{diskFull, bucket.ErrFull},
+	{errDiskFull, bucket.ErrFull},
 	{syscall.EROFS, bucket.ErrDenied},
 	{fs.ErrPermission, bucket.ErrDenied},
 	{syscall.ESTALE, bucket.ErrUnreachable},

@@ -4,4 +4,4 @@ package dir
 
 import "syscall"
 
-const diskFull = syscall.ENOSPC
+const errDiskFull = syscall.ENOSPC

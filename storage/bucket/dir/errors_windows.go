@@ -2,5 +2,5 @@ package dir
 
 import "syscall"
 
-// diskFull is ERROR_DISK_FULL of winerror.h.
-const diskFull = syscall.Errno(112)
+// errDiskFull is ERROR_DISK_FULL of winerror.h.
+const errDiskFull = syscall.Errno(112)

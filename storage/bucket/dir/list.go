@@ -25,7 +25,7 @@ func (b *Bucket) List(ctx context.Context, prefix, after string) iter.Seq2[bucke
 			}
 			return nil
 		}}
-		if err := l.run(); err != nil && err != stopped {
+		if err := l.run(); err != nil && !errors.Is(err, stopped) {
 			yield(bucket.Info{}, wrap("list", prefix, err))
 		}
 	}
@@ -138,7 +138,7 @@ func (l *lister) smallest(folder, last string) ([]string, error) {
 				names.keep(name, l.batch)
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return names.sorted(), nil
 		}
 		if err != nil {

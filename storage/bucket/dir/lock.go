@@ -82,7 +82,7 @@ func sweep(d disk, now time.Time) error {
 				return err
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -139,7 +139,7 @@ func (b *bodyFile) Read(p []byte) (int, error) {
 	}
 	n, err := b.f.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
-	if err == io.EOF && b.left > 0 {
+	if errors.Is(err, io.EOF) && b.left > 0 {
 		err = io.ErrUnexpectedEOF // cut by someone while we read
 	}
 	return n, err

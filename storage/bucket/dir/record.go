@@ -56,17 +56,22 @@ func readRecord(d disk, key string, file fs.FileInfo) (record, error) {
 	if err != nil {
 		return record{}, err
 	}
-	var known records
-	if err := json.Unmarshal(content, &known); err != nil || known.Format != recordFormat {
-		// A record that cannot be read is as good as none: its object is sound, and its tags only ever permit a removal.
-		return plain, nil
-	}
+	known := parseRecords(content)
 	for _, r := range known.Versions {
 		if r.describes(file) {
 			return r, nil
 		}
 	}
 	return plain, nil
+}
+
+// parseRecords gives no versions of what it cannot read: the object beside is sound all the same, and its tags only ever permit a removal.
+func parseRecords(content []byte) records {
+	var known records
+	if json.Unmarshal(content, &known) != nil || known.Format != recordFormat {
+		return records{}
+	}
+	return known
 }
 
 // writeRecords replaces a key's record file, durably.

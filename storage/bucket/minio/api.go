@@ -36,7 +36,7 @@ func failure(err error) error {
 	if strings.Contains(code, " ") {
 		code = "" // minio-go puts the status line where the store sent no code
 	}
-	return &remote.Failure{Status: response.StatusCode, Code: code, Message: response.Message}
+	return &remote.AnswerError{Status: response.StatusCode, Code: code, Message: response.Message}
 }
 
 func (a *api) Get(ctx context.Context, key, etag, byteRange string) (remote.Object, error) {

@@ -15,14 +15,14 @@ import (
 	"tablekeeper/storage/bucket"
 )
 
-// Failure is an answer of the store that is not a success.
-type Failure struct {
+// AnswerError is an answer of the store that is not a success.
+type AnswerError struct {
 	Status  int    // of HTTP
 	Code    string // of S3, "" if the answer had none
 	Message string
 }
 
-func (f *Failure) Error() string {
+func (f *AnswerError) Error() string {
 	text := f.Message
 	if text == "" {
 		text = http.StatusText(f.Status)
@@ -63,7 +63,7 @@ var codes = map[string]error{
 }
 
 // meaning is the contract's word for an answer, nil if it has none.
-func (f *Failure) meaning() error {
+func (f *AnswerError) meaning() error {
 	if known := codes[f.Code]; known != nil {
 		return known
 	}
@@ -89,7 +89,7 @@ func explain(ctx context.Context, err error) error {
 	if err == nil || told(err) {
 		return err
 	}
-	var failure *Failure
+	var failure *AnswerError
 	if errors.As(err, &failure) {
 		if word := failure.meaning(); word != nil {
 			return fmt.Errorf("%w: %w", word, err)

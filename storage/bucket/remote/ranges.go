@@ -26,7 +26,7 @@ func rangeHeader(off, n int64) string {
 
 // notSatisfiable is the answer to a range that begins after the end.
 func notSatisfiable(err error) bool {
-	var failure *Failure
+	var failure *AnswerError
 	return errors.As(err, &failure) && failure.Status == http.StatusRequestedRangeNotSatisfiable
 }
 

@@ -23,7 +23,7 @@ import (
 )
 
 // API is what a library that speaks S3 can do, one request a call, tried once. Keys are complete. An answer that is not a success is a
-// *Failure; other errors mean that there was no answer.
+// *AnswerError; other errors mean that there was no answer.
 type API interface {
 	// Get asks for a Range header's bytes ("" for all), of the version etag if that is not empty.
 	Get(ctx context.Context, key, etag, byteRange string) (Object, error)
@@ -292,7 +292,7 @@ func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[bucket
 // Lifecycle implements bucket.Lifecycler: the rules that expire superseded objects under our prefix.
 func (s *Store) Lifecycle(ctx context.Context) ([]string, error) {
 	rules, err := s.api.Lifecycle(ctx)
-	var failure *Failure
+	var failure *AnswerError
 	if errors.As(err, &failure) && (failure.Code == "NoSuchLifecycleConfiguration" || failure.Status == 501) {
 		return nil, nil
 	}

@@ -36,7 +36,7 @@ func (c *counting) Head(context.Context, string) (bucket.Info, error) {
 }
 
 func (c *counting) Get(context.Context, string, string, string) (Object, error) {
-	return Object{}, &Failure{Status: 404, Code: "NoSuchKey"}
+	return Object{}, &AnswerError{Status: 404, Code: "NoSuchKey"}
 }
 
 func (c *counting) Begin(context.Context, string, Conditions) (string, error) {
@@ -61,7 +61,7 @@ func (c *counting) PutPart(ctx context.Context, _, _ string, p Part) (string, er
 		}
 	}
 	if sum != p.CRC32C {
-		return "", &Failure{Status: 400, Code: "BadDigest"}
+		return "", &AnswerError{Status: 400, Code: "BadDigest"}
 	}
 	p.Data = nil
 	c.parts[p.Number] = p
@@ -181,7 +181,7 @@ func TestUploadFaults(t *testing.T) {
 	for number := 1; number <= 6; number++ {
 		api := &counting{fail: func(n, try int) error {
 			if n == number && try < 3 {
-				return &Failure{Status: 503, Code: "SlowDown"}
+				return &AnswerError{Status: 503, Code: "SlowDown"}
 			}
 			return nil
 		}}
@@ -190,7 +190,7 @@ func TestUploadFaults(t *testing.T) {
 		}
 		api = &counting{fail: func(n, _ int) error {
 			if n == number {
-				return &Failure{Status: 403, Code: "AccessDenied"}
+				return &AnswerError{Status: 403, Code: "AccessDenied"}
 			}
 			return nil
 		}}
