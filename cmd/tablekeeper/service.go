@@ -89,7 +89,7 @@ func (s *service) invoke(ctx context.Context, inv jobs.Invocation) (history.Run,
 		Custom: map[string]string{"actor": inv.Actor, "trigger": inv.Trigger, "idempotency_key": inv.IdempotencyKey},
 	})
 	if ctx.Err() != nil {
-		return history.Run{}, fmt.Errorf("stopped waiting; the service (pid %d) goes on with it: %w", s.PID, ctx.Err())
+		return history.Run{}, fmt.Errorf("the service (pid %d) was told to stop the run: %w", s.PID, ctx.Err())
 	}
 	if err != nil {
 		return history.Run{}, refusedBy(err)
