@@ -51,47 +51,60 @@ func (c *conn) walCheckpoint(ctx context.Context, mode string) (frames, moved in
 // advance moves the pin to the present, and stages what was committed since. check looks at the pages that are about to be
 // overwritten. It returns how many frames it staged. s.mu is held.
 func (s *session) advance(ctx context.Context, check bool) (staged int, err error) {
-	const tries = 3
-	for range tries {
-		frames, _, err := s.spare.walCheckpoint(ctx, "NOOP")
-		if err != nil {
-			return 0, fmt.Errorf("measure the WAL: %w", err)
-		}
-		gen := s.tail.gen
-		if err := s.spare.hold(ctx); err != nil {
-			return 0, fmt.Errorf("move the pin: %w", err)
-		}
-		fresh, err := s.stage(check)
-		if err != nil {
-			return 0, errors.Join(err, s.spare.letGo(ctx))
-		}
-		staged += len(fresh)
-		if int64(s.tail.frame) >= frames || gen != s.tail.gen {
-			err := s.pin.letGo(ctx)
-			s.pin, s.spare = s.spare, s.pin
-			s.turning.Store(true)
-			return staged, err
-		}
-		// The frames were committed, but cannot be read. That may only be so because the WAL was started anew just now.
-		if err := s.spare.letGo(ctx); err != nil {
-			return 0, err
-		}
+	if err := s.spare.hold(ctx); err != nil {
+		return 0, fmt.Errorf("move the pin: %w", err)
 	}
-	return 0, &damage{Cause: CauseWAL, Err: fmt.Errorf("committed frames after frame %d of the WAL fail their checksums", s.tail.frame)}
+	staged, err = s.stage(ctx, check)
+	if errors.Is(err, errShort) {
+		// Unless the WAL was started anew just now: once, since the spare's transaction keeps what follows from being moved.
+		staged, err = s.stage(ctx, check)
+	}
+	if err != nil {
+		return 0, errors.Join(err, s.spare.letGo(ctx))
+	}
+	err = s.pin.letGo(ctx)
+	s.pin, s.spare = s.spare, s.pin
+	s.turning.Store(true)
+	return staged, err
 }
 
-// stage makes the sums of the new frames durable.
-func (s *session) stage(check bool) ([]ledger.Frame, error) {
-	frames, err := s.tail.read()
-	if err != nil || len(frames) == 0 {
-		return nil, err
+var errShort = errors.New("frames that were committed fail their checksums")
+
+// length is how many frames SQLite calls committed.
+func (s *session) length(ctx context.Context) (int64, error) {
+	frames, _, err := s.gauge.walCheckpoint(ctx, "NOOP")
+	if err == nil && frames < 0 {
+		err = ErrBusy
+	}
+	if err != nil {
+		return 0, fmt.Errorf("measure the WAL: %w", err)
+	}
+	return frames, nil
+}
+
+// stage makes the sums of the frames that were committed since the last time durable.
+func (s *session) stage(ctx context.Context, check bool) (int, error) {
+	length, err := s.length(ctx)
+	if err != nil {
+		return 0, err
+	}
+	frames, err := s.tail.read(length)
+	if err != nil {
+		return 0, err
+	}
+	if got := s.tail.frame; int64(got) < length {
+		s.tail.rewind()
+		return 0, &damage{Cause: CauseWAL, Err: fmt.Errorf("of %d frames of the WAL %d can be read: %w", length, got, errShort)}
+	}
+	if len(frames) == 0 {
+		return 0, nil
 	}
 	if err := s.record(frames, check); err != nil {
 		s.tail.rewind()
-		return nil, err
+		return 0, err
 	}
 	s.noted.Store(pack(s.tail.gen))
-	return frames, nil
+	return len(frames), nil
 }
 
 func (s *session) record(frames []ledger.Frame, check bool) error {

@@ -46,7 +46,7 @@ func hasWAL(path string) bool {
 
 // abandon closes what start opened.
 func (s *session) abandon() error {
-	err := errors.Join(closeDB(s.readers), closeDB(s.writer), closeConn(s.spare), closeConn(s.pin))
+	err := errors.Join(closeDB(s.readers), closeDB(s.writer), closeConn(s.gauge), closeConn(s.spare), closeConn(s.pin))
 	if s.tail.file != nil {
 		err = errors.Join(err, s.tail.file.Close())
 	}
@@ -65,8 +65,10 @@ func (s *session) start(ctx context.Context, t *Table, f *found) (err error) {
 	if err := s.pin.row(ctx, "PRAGMA journal_mode=WAL", &mode); err != nil || mode != "wal" {
 		return errors.Join(fmt.Errorf("switch to WAL mode: it stays %q", mode), err)
 	}
-	if s.spare, err = keeper(ctx, t.path, t.opts.BusyTimeout); err != nil {
-		return err
+	for _, c := range []**conn{&s.spare, &s.gauge} {
+		if *c, err = keeper(ctx, t.path, t.opts.BusyTimeout); err != nil {
+			return err
+		}
 	}
 	if err := s.measure(t.opts.CheckpointBytes); err != nil {
 		return err
@@ -78,7 +80,11 @@ func (s *session) start(ctx context.Context, t *Table, f *found) (err error) {
 	if s.tail.file, err = os.Open(s.path + "-wal"); err != nil {
 		return err
 	}
-	frames, err := s.tail.read()
+	length, err := s.length(ctx)
+	if err != nil {
+		return err
+	}
+	frames, err := s.tail.read(length)
 	if err != nil {
 		return err
 	}

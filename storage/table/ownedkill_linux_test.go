@@ -17,6 +17,7 @@ import (
 func init() {
 	children["own"] = ownAndCheckpoint
 	children["own until killed"] = ownUntilKilled
+	children["own despite errors"] = ownDespiteErrors
 }
 
 // acknowledge adds a row, and says so only then.
@@ -200,4 +201,73 @@ func runUntilKilled(t *testing.T, path string, after int) (acked int) {
 	}
 	_ = cmd.Wait()
 	return acked
+}
+
+// ownDespiteErrors goes on after each error, as a program would.
+func ownDespiteErrors(words []string) error {
+	acks, err := os.OpenFile(words[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	table, err := Open(context.Background(), words[0], quietOwned)
+	if err != nil {
+		return nil // that is an answer, too
+	}
+	for n := range 3 {
+		for range 2 {
+			_ = acknowledge(table, acks, n)
+		}
+		_, _ = table.Checkpoint(context.Background())
+	}
+	_ = acknowledge(table, acks, 4)
+	_ = table.Close()
+	return nil
+}
+
+// TestOwnerMeetsErrorAtEachCall tries every fourth of the calls that write, sync or cut a file: it fails once, and the program goes on.
+func TestOwnerMeetsErrorAtEachCall(t *testing.T) {
+	needStrace(t)
+	t.Parallel()
+	stride, offset := 4, time.Now().YearDay()
+	if os.Getenv("TABLE_TEST_THOROUGH") != "" {
+		stride = 1
+	}
+	rng := rand.New(rand.NewPCG(7, 8))
+	path, acks := ownedToKill(t)
+	calls := traceChild(t, filepath.Dir(path), "own despite errors", path, acks)
+	tried, unproven := 0, 0
+	for name, errno := range map[string]string{"pwrite64": "ENOSPC", "fsync": "EIO", "fdatasync": "EIO", "ftruncate": "EIO", "renameat": "EIO", "rename": "EIO"} {
+		for i, n := range calls[name] {
+			if (i+offset)%stride != 0 {
+				continue
+			}
+			tried++
+			path, acks = ownedToKill(t)
+			at := fmt.Sprintf("%s %d fails", name, n)
+			out, err := strace(t, []string{"own despite errors", path, acks}, "-o", os.DevNull, "-e", "trace="+name,
+				"-e", fmt.Sprintf("inject=%s:error=%s:when=%d", name, errno, n)).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%s: %v\n%s", at, err, out)
+			}
+			b, err := os.ReadFile(acks)
+			must(t, err)
+			if afterErrors(t, path, 40+len(b), rng, at) > 0 {
+				unproven++
+			}
+		}
+	}
+	t.Logf("%d calls failed; after %d of them some pages were unproven", tried, unproven)
+	if tried < 10 {
+		t.Error("too few calls were tried")
+	}
+}
+
+// afterErrors is afterKill, but a commit that failed may be there all the same: more rows than were acknowledged.
+func afterErrors(t *testing.T, path string, acked int, rng *rand.Rand, at string) int {
+	t.Helper()
+	n := countRows(t, path)
+	if n < acked || n > 47 {
+		t.Fatalf("%s: %d rows, %d were acknowledged", at, n, acked)
+	}
+	return afterKill(t, path, n, rng, at)
 }

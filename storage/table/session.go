@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type session struct {
 	closed bool
 	pin    *conn // has a read transaction open, always; see checkpoint.go
 	spare  *conn
+	gauge  *conn // never in a transaction: it measures the WAL
 	tail   walTail
 	// tainted pages were damaged when a newer version was about to overwrite them.
 	tainted []uint32
@@ -74,7 +76,7 @@ func ownedPool(path, dsn string, size int) (*sql.DB, error) {
 	return db, nil
 }
 
-// keeper opens one of the two connections that hold the pin.
+// keeper opens one of the connections that look after the pin.
 func keeper(ctx context.Context, path string, busy time.Duration) (*conn, error) {
 	c, err := connect(ctx, path, openOptions{wait: busy, private: true})
 	if err != nil {
@@ -148,7 +150,7 @@ func (s *session) end(ctx context.Context, check bool) (evidence, error) {
 	}
 	err = errors.Join(err, s.ledger.Distrust(s.tainted))
 	before, statErr := s.main.Stat()
-	err = errors.Join(err, closeConn(s.spare), closeConn(s.pin))
+	err = errors.Join(err, closeConn(s.gauge), closeConn(s.spare), closeConn(s.pin))
 	var left evidence
 	if settled && statErr == nil {
 		left = s.leave(before)
@@ -162,7 +164,7 @@ func (s *session) end(ctx context.Context, check bool) (evidence, error) {
 // leave puts the empty -wal beside the file, if nobody was there since before.
 func (s *session) leave(before fs.FileInfo) evidence {
 	gen := s.tail.gen
-	if late, err := s.tail.read(); err != nil || len(late) > 0 || gen != s.tail.gen {
+	if late, err := s.tail.read(math.MaxInt64); err != nil || len(late) > 0 || gen != s.tail.gen {
 		return evidence{}
 	}
 	wal, err := os.OpenFile(s.path+"-wal", os.O_CREATE|os.O_EXCL|os.O_WRONLY, before.Mode().Perm())

@@ -70,8 +70,9 @@ func generation(head []byte) ledger.Generation {
 	return ledger.Generation{Salt1: binary.BigEndian.Uint32(head[16:]), Salt2: binary.BigEndian.Uint32(head[20:])}
 }
 
-// read returns the frames that were committed since the last call.
-func (w *walTail) read() ([]ledger.Frame, error) {
+// read returns the frames that were committed since the last call, up to frame number limit. What lies behind the frame that
+// SQLite calls the last may be of a transaction whose commit failed, and look whole.
+func (w *walTail) read(limit int64) ([]ledger.Frame, error) {
 	w.before = walPlace{w.gen, w.frame, w.sum}
 	if ok, err := w.restarted(); !ok || err != nil {
 		return nil, err
@@ -87,7 +88,7 @@ func (w *walTail) read() ([]ledger.Frame, error) {
 			return nil, fmt.Errorf("read the WAL: %w", err)
 		}
 		whole := w.buf[:int64(n)/size*size]
-		for ; len(whole) > 0; whole = whole[size:] {
+		for ; len(whole) > 0 && int64(at) < limit; whole = whole[size:] {
 			f, ok := w.frameAt(whole[:size], &sum)
 			if !ok {
 				break

@@ -3,6 +3,7 @@ package table
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -77,7 +78,7 @@ func TestTailReadsEachCommittedFrameOnce(t *testing.T) {
 	w := walTail{file: f, pageSize: 512}
 	want := func(pages ...uint32) {
 		t.Helper()
-		frames, err := w.read()
+		frames, err := w.read(math.MaxInt64)
 		if err != nil || !slices.Equal(pagesOf(frames), pages) {
 			t.Fatalf("read pages %v, %v; want %v", pagesOf(frames), err, pages)
 		}
@@ -90,15 +91,18 @@ func TestTailReadsEachCommittedFrameOnce(t *testing.T) {
 	want(7, 8)
 	w.rewind()
 	want(7, 8)
+	put(makeWAL(2, 512, false, []uint32{9}, []uint32{4}))
+	if frames, err := w.read(1); err != nil || !slices.Equal(pagesOf(frames), []uint32{9}) {
+		t.Fatalf("read up to frame 1: %v, %v", pagesOf(frames), err)
+	}
 	put(makeWAL(2, 512, false, []uint32{9}))
-	want(9)
 	w.rewind()
 	want(9)
 	if w.frame != 1 || w.gen.Salt1 != 2 {
 		t.Fatalf("at frame %d of %v", w.frame, w.gen)
 	}
 	put(makeWAL(2, 1024, false, []uint32{9}))
-	if _, err := w.read(); asDamage(err) == nil {
+	if _, err := w.read(math.MaxInt64); asDamage(err) == nil {
 		t.Fatalf("another page size: %v", err)
 	}
 }
@@ -115,7 +119,7 @@ func TestTailReadsLongWAL(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, f.Close()) }()
 	w := walTail{file: f, pageSize: 512}
-	if frames, err := w.read(); err != nil || !slices.Equal(pagesOf(frames), pages) {
+	if frames, err := w.read(math.MaxInt64); err != nil || !slices.Equal(pagesOf(frames), pages) {
 		t.Fatalf("%d frames, %v", len(frames), err)
 	}
 	gen, err := walGeneration(f)
@@ -140,7 +144,7 @@ func FuzzWALTail(f *testing.F) {
 		must(t, err)
 		defer func() { must(t, file.Close()) }()
 		w := walTail{file: file, pageSize: 512}
-		frames, err := w.read()
+		frames, err := w.read(math.MaxInt64)
 		if err != nil && asDamage(err) == nil {
 			t.Fatal(err)
 		}
