@@ -45,6 +45,8 @@ type Shelf struct {
 	tables   []Table // by name
 	problems []Problem
 	changed  map[string]Condition // by path: states set since the last Refresh began
+
+	owner owner
 }
 
 // Open checks the sources and returns a shelf that is empty until Refresh. It touches no table.
@@ -92,7 +94,7 @@ func (s *Shelf) Refresh(ctx context.Context) ([]Problem, error) {
 			scan.tables[i].Condition = condition
 		}
 	}
-	s.tables, s.problems = scan.tables, scan.problems
+	s.tables, s.problems = s.withOwned(scan.tables), scan.problems
 	return slices.Clone(s.problems), nil
 }
 

@@ -12,6 +12,7 @@ type Compared struct {
 	Sums     ledger.Sums // what the file should hold; 0 where that is not known
 	Bad      []uint32    // pages that hold something else, ascending
 	Unproven int         // pages whose sums were once read from the file
+	PageSize int64       // of the ledger, in bytes
 	Own      bool        // the ledger is of this very file, not of one that had its name before
 }
 
@@ -37,7 +38,7 @@ func compareLedger(ctx context.Context, path string) (c Compared, err error) {
 		return c, err
 	}
 	defer func() { _ = l.Close() }() // only read
-	c.Sums = l.Sums()
+	c.Sums, c.PageSize = l.Sums(), int64(l.PageSize())
 	c.Unproven, _ = l.Unproven()
 	f, info, err := openFile(real)
 	if err != nil {

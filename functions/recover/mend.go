@@ -1,0 +1,280 @@
+package recover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"tablekeeper/functions"
+	"tablekeeper/storage/archive"
+	"tablekeeper/storage/table"
+)
+
+// RungReopen is the rung of a table that was deleted or replaced while it was open: its file was still there, whole.
+const RungReopen = "reopen"
+
+// lostWAL is what goes with frames that cannot be read any more.
+const lostWAL = "commits that were only in the damaged write-ahead log may be lost"
+
+// climb tries the rungs in their order. A candidate without a file says that nothing is wrong with the table.
+func (r *recovery) climb(ctx context.Context) (candidate, error) {
+	if err := r.examine(ctx); err != nil {
+		return candidate{}, err
+	}
+	if fine, err := r.fine(ctx); fine || err != nil {
+		return candidate{}, err
+	}
+	if r.scene.gone && r.scene.original == nil {
+		r.step(RungPages, "", r.Now(), NotPossible, errors.New("the file is gone"))
+	} else {
+		c, err := r.mend(ctx)
+		if err != nil || c.file != "" {
+			return c, err
+		}
+	}
+	c, err := r.restore(ctx)
+	if err != nil || c.file != "" {
+		return c, err
+	}
+	return r.empty(ctx)
+}
+
+// fine tells whether the table, as it is, passes every check.
+func (r *recovery) fine(ctx context.Context) (bool, error) {
+	if len(r.scene.bad) > 0 || r.scene.gone || r.scene.foreign {
+		return false, nil
+	}
+	report, err := r.verified(ctx, r.table.Path, "the table")
+	switch {
+	case err == nil:
+		r.entry.RecordCount, r.entry.FileSize = sum(report.Rows), report.Stats.PageCount*report.Stats.PageSize
+		return true, nil
+	case errors.Is(err, table.ErrForeignJournal) || unsound(err):
+		return false, nil
+	}
+	return false, err
+}
+
+// mend makes a sound copy of the table out of the table itself and, as far as it must, of pages from backups.
+func (r *recovery) mend(ctx context.Context) (candidate, error) {
+	started := r.Now()
+	file, err := r.temporary()
+	if err != nil {
+		return candidate{}, err
+	}
+	c, err := r.mendCopy(ctx, file, started)
+	if c.file != file {
+		err = errors.Join(err, functions.RemoveTable(file))
+	}
+	return c, err
+}
+
+func (r *recovery) mendCopy(ctx context.Context, file string, started time.Time) (candidate, error) {
+	if err := r.copyTable(ctx, file); err != nil {
+		if errors.Is(err, table.ErrNotDatabase) || errors.Is(err, table.ErrForeignJournal) {
+			r.step(RungPages, "", started, NotPossible, err)
+			return candidate{}, nil
+		}
+		return candidate{}, err
+	}
+	r.count(ctx, file)
+	if len(r.scene.bad) == 0 {
+		return r.mendUnknown(ctx, file, started)
+	}
+	if c, err := r.reindex(ctx, file, started, r.scene.bad); err != nil || c.file != "" {
+		return c, err
+	}
+	return r.pages(ctx, file)
+}
+
+// mendUnknown is for damage of which the ledger knows nothing: every page is what was written.
+func (r *recovery) mendUnknown(ctx context.Context, file string, started time.Time) (candidate, error) {
+	if r.scene.gone || r.scene.foreign {
+		return r.offer(ctx, file, RungReopen, "", started, "the file had lost its name, and was still open", "")
+	}
+	err := table.Reindex(ctx, file)
+	if err == nil {
+		return r.offer(ctx, file, RungReindex, "", started, "the indexes were made anew", "")
+	}
+	return candidate{}, r.dismiss(RungReindex, "", started, err)
+}
+
+// dismiss records a rung that led nowhere; an error that says nothing of the table ends the recovery.
+func (r *recovery) dismiss(rung, backup string, started time.Time, err error) error {
+	if !unsound(err) {
+		return err
+	}
+	r.step(rung, backup, started, Failed, err)
+	return nil
+}
+
+// reindex is the rung for damage in indexes and free pages alone.
+func (r *recovery) reindex(ctx context.Context, file string, started time.Time, bad []uint32) (candidate, error) {
+	rows, err := table.RowPages(ctx, file)
+	if err == nil {
+		if i := slices.IndexFunc(bad, func(p uint32) bool { return rows[p] }); i >= 0 {
+			r.step(RungReindex, "", started, NotPossible, fmt.Errorf("page %d has rows", bad[i]))
+			return candidate{}, nil
+		}
+	}
+	if err != nil {
+		return candidate{}, r.dismiss(RungReindex, "", started, err)
+	}
+	return r.rebuild(ctx, file, RungReindex, "", started, fmt.Sprintf("%d damaged pages had no rows: the indexes were made anew", len(bad)))
+}
+
+// rebuild makes a new file of the rows of file.
+func (r *recovery) rebuild(ctx context.Context, file, rung, backup string, started time.Time, detail string) (candidate, error) {
+	if err := r.fold(ctx, file); err != nil {
+		return candidate{}, r.dismiss(rung, backup, started, err)
+	}
+	out, err := r.temporary()
+	if err != nil {
+		return candidate{}, err
+	}
+	if err := table.Rebuild(ctx, file, out); err != nil {
+		return candidate{}, r.dismiss(rung, backup, started, err)
+	}
+	c, err := r.offer(ctx, out, rung, backup, started, detail, "")
+	if c.file == "" {
+		err = errors.Join(err, functions.RemoveTable(out))
+	}
+	return c, err
+}
+
+// fold puts the WAL that others keep open into the copy.
+func (r *recovery) fold(ctx context.Context, file string) error {
+	if !hasWAL(file) {
+		return nil
+	}
+	return table.Fold(ctx, file)
+}
+
+// offer checks a file, and makes it the candidate if it is sound.
+func (r *recovery) offer(ctx context.Context, file, rung, backup string, started time.Time, detail, lost string) (candidate, error) {
+	report, err := r.verified(ctx, file, "what was mended")
+	if err != nil {
+		return candidate{}, r.dismiss(rung, backup, started, err)
+	}
+	c := candidate{
+		file: file, status: functions.Repaired, backup: backup, rows: report.Rows, size: report.Stats.PageCount * report.Stats.PageSize, lost: lost,
+	}
+	if r.scene.report.Cause == table.CauseWAL {
+		c.status, c.lost = functions.Restored, lostWAL
+	}
+	c.step = r.succeed(rung, backup, started, detail, c.lost)
+	return c, nil
+}
+
+// count notes how many rows the damaged table has, as far as SQLite can tell.
+func (r *recovery) count(ctx context.Context, file string) {
+	report, err := table.Check(ctx, file, table.CheckOptions{Quick: true, Limit: 1})
+	if err == nil {
+		r.scene.rows = report.Rows
+	}
+}
+
+// maxSources bounds how many backups are asked for pages: an older one rarely has what a newer one has not.
+const maxSources = 5
+
+// pages is the rung on which single pages come from backups: those whose content there is what the ledger says.
+func (r *recovery) pages(ctx context.Context, file string) (candidate, error) {
+	left := slices.Clone(r.scene.bad)
+	from := ""
+	for _, source := range r.Sources {
+		backups, err := source.Catalogue.Backups(ctx, r.table.Name)
+		if err != nil {
+			return candidate{}, err
+		}
+		for _, b := range backups[:min(len(backups), maxSources)] {
+			started := r.Now()
+			fetched, err := r.fetch(ctx, source, b.Key, file, left)
+			if err != nil && !functions.BadBackup(err) {
+				return candidate{}, err
+			}
+			if err != nil || len(fetched) == 0 {
+				r.step(RungPages, b.Key.String(), started, Failed, orElse(err, "it has none of the damaged pages as they were last"))
+				continue
+			}
+			if from == "" {
+				from = b.Key.String()
+			}
+			left = slices.DeleteFunc(left, func(p uint32) bool { return slices.Contains(fetched, p) })
+			c, err := r.patched(ctx, file, from, started, left)
+			if err != nil || c.file != "" {
+				return c, err
+			}
+		}
+	}
+	if from == "" {
+		r.step(RungPages, "", r.Now(), NotPossible, errors.New("no backup has the damaged pages as they were last"))
+	}
+	return candidate{}, nil
+}
+
+func orElse(err error, text string) error {
+	if err != nil {
+		return err
+	}
+	return errors.New(text)
+}
+
+// patched is the file with the pages that were fetched. It is a candidate if those that are left have no rows.
+func (r *recovery) patched(ctx context.Context, file, backup string, started time.Time, left []uint32) (candidate, error) {
+	detail := fmt.Sprintf("%d damaged pages were fetched from the backup", len(r.scene.bad)-len(left))
+	if len(left) > 0 {
+		rows, err := table.RowPages(ctx, file)
+		if err != nil || slices.ContainsFunc(left, func(p uint32) bool { return rows[p] }) {
+			if err == nil {
+				err = fmt.Errorf("%w: %d of %d damaged pages were written since", table.ErrCorrupt, len(left), len(r.scene.bad))
+			}
+			return candidate{}, r.dismiss(RungPages, backup, started, err)
+		}
+		return r.rebuild(ctx, file, RungPages, backup, started, detail+", and the indexes made anew")
+	}
+	if err := r.fold(ctx, file); err != nil {
+		return candidate{}, r.dismiss(RungPages, backup, started, err)
+	}
+	return r.offer(ctx, file, RungPages, backup, started, detail, "")
+}
+
+// fetch reads those of the pages from a backup that it has as the ledger wants them, into the file.
+func (r *recovery) fetch(ctx context.Context, source Source, key archive.Key, file string, pages []uint32) ([]uint32, error) {
+	reader, err := source.Catalogue.Open(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	sums, err := reader.Sums()
+	if err != nil {
+		return nil, err
+	}
+	if int64(reader.Manifest().PageSize) != r.scene.pageSize {
+		return nil, nil
+	}
+	var want []int64
+	for _, p := range pages {
+		i := int(p) - 1
+		if i < len(sums) && i < len(r.scene.want) && r.scene.want[i] != 0 && sums[i] == r.scene.want[i] && !slices.Contains(r.scene.tainted, p) {
+			want = append(want, int64(p))
+		}
+	}
+	return r.write(ctx, reader, file, want)
+}
+
+func (r *recovery) write(ctx context.Context, reader *archive.Reader, file string, want []int64) (fetched []uint32, err error) {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", functions.ErrHere, err)
+	}
+	err = reader.ReadPages(ctx, want, func(p int64, page []byte) error {
+		if _, err := f.WriteAt(page, (p-1)*r.scene.pageSize); err != nil {
+			return fmt.Errorf("%w: %w", functions.ErrHere, err)
+		}
+		fetched = append(fetched, uint32(p))
+		return nil
+	})
+	return fetched, errors.Join(err, f.Close())
+}
