@@ -11,6 +11,7 @@ import (
 //
 // If ctx ends before the last operation does, the table stays out of service with its files open, and Detach can be called again.
 func (t *Table) Detach(ctx context.Context) error {
+	t.cease()
 	t.swapping.Lock()
 	defer t.swapping.Unlock()
 	sound := t.gate.to(detached, serving)

@@ -311,9 +311,9 @@ func (t *Table) tend(ctx context.Context, work func(context.Context, *session) e
 	if s == nil {
 		return
 	}
-	defer t.gate.leave()
+	defer t.gate.leave(s)
 	err := work(ctx, s)
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || s.retired.Load() {
 		return
 	}
 	if found := t.diagnose(ctx, err); found != nil && t.opts.OnCorrupt != nil {

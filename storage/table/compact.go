@@ -69,6 +69,10 @@ type Compaction struct {
 	PredictedPauseMS int64   `json:"predicted_pause_ms"`
 	BlockedMS        int64   `json:"blocked_ms"` // the longest that the write lock was held at one go, measured
 	DiskNeeded       int64   `json:"disk_needed"`
+	// Of an online compaction: rounds of catching up with the writers, the rows carried over in them, and what the cut took.
+	Rounds       int   `json:"rounds,omitempty"`
+	RowsCaughtUp int64 `json:"rows_caught_up,omitempty"`
+	CutUS        int64 `json:"cut_us,omitempty"`
 }
 
 // GainBytes is what compacting would give, or gave, back.
@@ -89,6 +93,7 @@ type compaction struct {
 	opts   CompactOptions
 	before Stats
 	conn   *conn
+	owned  bool // its owner checkpoints it
 }
 
 // Compact gives a table's free pages back to the file system, in place: other processes keep the file open and lose nothing.
@@ -165,20 +170,23 @@ func (k *compaction) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k.before = s
-	k.BytesBefore, k.PagesBefore, k.FreeBefore, k.FreelistRatio = s.Bytes, s.PageCount, s.FreePages, s.FreeRatio
-	k.BytesAfter, k.PagesAfter = s.Bytes, s.PageCount
+	k.take(s)
 	k.plan()
 	switch {
 	case !k.opts.Force && (s.FreeRatio <= k.opts.Threshold || s.FreePages == 0):
 		k.skip(BelowThreshold, "%.1f %% of the pages are free", 100*s.FreeRatio)
 	case k.PredictedPauseMS > k.opts.MaxPause.Milliseconds():
-		k.skip(WouldBlock, "writers would wait for about %d ms, %d ms are allowed: raise the pause, or set auto_vacuum=incremental once",
-			k.PredictedPauseMS, k.opts.MaxPause.Milliseconds())
+		k.wouldBlock()
 	default:
 		return k.room()
 	}
 	return nil
+}
+
+func (k *compaction) take(s Stats) {
+	k.before = s
+	k.BytesBefore, k.PagesBefore, k.FreeBefore, k.FreelistRatio = s.Bytes, s.PageCount, s.FreePages, s.FreeRatio
+	k.BytesAfter, k.PagesAfter = s.Bytes, s.PageCount
 }
 
 // room skips what the disk has no room for.
@@ -229,7 +237,7 @@ func (k *compaction) compact(ctx context.Context) error {
 	} else {
 		err = k.vacuum(ctx)
 	}
-	if err == nil && k.before.JournalMode == "wal" {
+	if err == nil && k.before.JournalMode == "wal" && !k.owned {
 		err = k.checkpoint(ctx)
 	}
 	return err

@@ -134,6 +134,9 @@ func (t *Table) Suspect(ctx context.Context, pages []uint32, cause error) {
 
 // sameFile: a file that was deleted or replaced beneath its users takes their commits with it.
 func (s *session) sameFile() error {
+	if s.retired.Load() {
+		return nil // replaced by us
+	}
 	for {
 		pages, revision := s.ledger.Certain()
 		id, size, err := lookAt(s.path)
@@ -156,7 +159,7 @@ func (s *session) sameFile() error {
 
 // probe looks at what can be seen without reading the table: its name, size, first page, WAL, and what lies beside it.
 func (s *session) probe(ctx context.Context) error {
-	if err := s.sameFile(); err != nil {
+	if err := s.sameFile(); err != nil || s.retired.Load() {
 		return err
 	}
 	if hotJournal(s.path + "-journal") {

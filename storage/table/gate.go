@@ -31,8 +31,7 @@ func (g *gate) enter(ctx context.Context, patience *patience) (*session, error) 
 	for {
 		g.mu.Lock()
 		if g.phase == serving {
-			g.inside++
-			s := g.session
+			s := g.admit()
 			g.mu.Unlock()
 			return s, nil
 		}
@@ -58,12 +57,39 @@ func (g *gate) wait() <-chan struct{} {
 	return g.changed
 }
 
-func (g *gate) leave() {
+// admit is called with the lock held.
+func (g *gate) admit() *session {
+	g.inside++
+	g.session.inside++
+	return g.session
+}
+
+// leave is told the session that enter returned: another one may have taken its place.
+func (g *gate) leave(s *session) {
 	g.mu.Lock()
 	if g.inside--; g.inside == 0 && g.phase != serving {
 		g.announce()
 	}
+	if s.inside--; s.inside == 0 && s.gone != nil {
+		close(s.gone)
+	}
 	g.mu.Unlock()
+}
+
+// replace puts a new session in the place of the one that is open, while the table is in use. Whoever is inside the old one may
+// end in peace; its gone is closed when the last has. false: the table does not serve any more.
+func (g *gate) replace(old, fresh *session) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.session != old || g.phase == closed {
+		return false
+	}
+	g.session = fresh
+	old.gone = make(chan struct{})
+	if old.inside == 0 {
+		close(old.gone)
+	}
+	return true
 }
 
 func (g *gate) announce() {
@@ -94,8 +120,7 @@ func (g *gate) enterNow() *session {
 	if g.phase != serving {
 		return nil
 	}
-	g.inside++
-	return g.session
+	return g.admit()
 }
 
 func (g *gate) attach(s *session) bool {

@@ -31,6 +31,8 @@ type openOptions struct {
 	wait time.Duration
 	// driver, if not nil, opens the connection: one that has functions or collations registered.
 	driver *sqlite.Driver
+	// bare leaves SQLite without its defences against the file: for a copy that we make, and whose schema we write.
+	bare bool
 	// private skips the checks of what lies beside the file: it is a temporary of our own.
 	private bool
 }
@@ -113,9 +115,13 @@ func dsn(path string, opts openOptions) string {
 	if opts.readOnly {
 		mode = "ro"
 	}
-	return fmt.Sprintf("file://%s?mode=%s&_defensive=1&_error_rc=1&_busy_timeout=%d"+
+	defensive := 1
+	if opts.bare {
+		defensive = 0
+	}
+	return fmt.Sprintf("file://%s?mode=%s&_defensive=%d&_error_rc=1&_busy_timeout=%d"+
 		"&_pragma=trusted_schema(0)&_pragma=cell_size_check(1)&_pragma=mmap_size(0)",
-		escapePath(path), mode, opts.wait.Milliseconds())
+		escapePath(path), mode, defensive, opts.wait.Milliseconds())
 }
 
 func escapePath(path string) string {

@@ -13,7 +13,14 @@ import (
 // ErrDegraded and ErrClosed mean that the table does not serve.
 func (t *Table) Read(ctx context.Context, fn func(*sql.Tx) error) error {
 	return t.operate(ctx, func(s *session) error {
-		err := inTx(ctx, s.readers, &sql.TxOptions{ReadOnly: true}, fn)
+		begun := false
+		err := inTx(ctx, s.readers, &sql.TxOptions{ReadOnly: true}, func(tx *sql.Tx) error {
+			begun = true
+			return fn(tx)
+		})
+		if err != nil && !begun && s.retired.Load() {
+			return errRetired
+		}
 		if err == nil && t.probed.due() {
 			err = s.probe(ctx)
 		}
@@ -43,6 +50,9 @@ func inTx(ctx context.Context, db *sql.DB, opts *sql.TxOptions, fn func(*sql.Tx)
 	return tx.Commit()
 }
 
+// errRetired: another file took the table's place before the operation began. It is to be run again.
+var errRetired = errors.New("the table's file was replaced")
+
 // maxAttempts bounds how often one operation meets damage: a table that is damaged again at once does not loop.
 const maxAttempts = 3
 
@@ -57,14 +67,22 @@ func (t *Table) operate(ctx context.Context, op func(*session) error) error {
 		}
 		err = op(s)
 		if err == nil {
-			t.gate.leave()
+			t.gate.leave(s)
 			return nil
 		}
+		if errors.Is(err, errRetired) && attempt < maxAttempts {
+			t.gate.leave(s)
+			continue
+		}
 		found := t.diagnose(ctx, err)
+		if found != nil && s.retired.Load() && attempt < maxAttempts { // in a file that is not the table any more
+			t.gate.leave(s)
+			continue
+		}
 		if found != nil && t.opts.OnCorrupt != nil {
 			t.incident(ctx, found)
 		}
-		t.gate.leave()
+		t.gate.leave(s)
 		if found == nil || t.opts.OnCorrupt == nil || attempt == maxAttempts {
 			return t.classified(err, found)
 		}

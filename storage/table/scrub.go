@@ -33,8 +33,12 @@ func (t *Table) Scrub(ctx context.Context, opts ScrubOptions) (done Scrubbed, er
 	if err != nil {
 		return done, &ownedError{t.path, err}
 	}
-	defer t.gate.leave()
 	done, err = s.scrub(ctx, opts)
+	if s.retired.Load() && ctx.Err() == nil { // its file is not the table any more
+		t.gate.leave(s)
+		return t.Scrub(ctx, opts)
+	}
+	defer t.gate.leave(s)
 	found := t.diagnose(ctx, err)
 	if found == nil {
 		return done, t.classified(err, nil)

@@ -33,6 +33,11 @@ type session struct {
 	dirty    atomic.Bool   // something was committed since the last checkpoint
 	turning  atomic.Bool   // the next commit may start the WAL anew
 	noted    atomic.Uint64 // the WAL generation that the ledger has, packed
+	entrance entrance
+
+	inside  int           // operations; the gate's lock guards it
+	retired atomic.Bool   // another session is about to take its place, or has
+	gone    chan struct{} // nil until then; closed when its last operation has ended
 
 	// mu serialises what moves the pin, the WAL and the ledger. It is taken before the right to write.
 	mu     sync.Mutex
@@ -55,22 +60,35 @@ func ownedDSN(path string, busy time.Duration, more string) string {
 // is, when a connection opens, and never looks for one later.
 type guarded struct {
 	driver.Connector
-	path string
+	path     string
+	entrance *entrance
+}
+
+// entrance is shut while the file is being replaced, and for good afterwards: a connection that opens then would
+// have one file's pages and the other one's WAL.
+type entrance struct {
+	sync.RWMutex
+	shut bool
 }
 
 func (g guarded) Connect(ctx context.Context) (driver.Conn, error) {
+	g.entrance.RLock()
+	defer g.entrance.RUnlock()
+	if g.entrance.shut {
+		return nil, errRetired
+	}
 	if hotJournal(g.path + "-journal") {
 		return nil, fmt.Errorf("open %s: %w: a rollback journal beside a table in WAL mode", g.path, ErrForeignJournal)
 	}
 	return g.Connector.Connect(ctx)
 }
 
-func ownedPool(path, dsn string, size int) (*sql.DB, error) {
+func (s *session) pool(dsn string, size int) (*sql.DB, error) {
 	connector, err := sqlite.NewConnector(dsn)
 	if err != nil {
 		return nil, err
 	}
-	db := sql.OpenDB(guarded{connector, path})
+	db := sql.OpenDB(guarded{connector, s.path, &s.entrance})
 	db.SetMaxOpenConns(size)
 	db.SetMaxIdleConns(size)
 	return db, nil
@@ -94,11 +112,11 @@ func keeper(ctx context.Context, path string, busy time.Duration) (*conn, error)
 
 // pools opens what reads and writes.
 func (s *session) pools(ctx context.Context, opts Options) (err error) {
-	s.writer, err = ownedPool(s.path, ownedDSN(s.path, opts.BusyTimeout, "&_txlock=immediate"), 1)
+	s.writer, err = s.pool(ownedDSN(s.path, opts.BusyTimeout, "&_txlock=immediate"), 1)
 	if err != nil {
 		return err
 	}
-	s.readers, err = ownedPool(s.path, ownedDSN(s.path, opts.BusyTimeout, "&_query_only=1"), opts.Readers)
+	s.readers, err = s.pool(ownedDSN(s.path, opts.BusyTimeout, "&_query_only=1"), opts.Readers)
 	if err != nil {
 		return err
 	}

@@ -82,8 +82,9 @@ type Table struct {
 	stop    context.CancelFunc
 	tasks   sync.WaitGroup
 
-	swapping sync.Mutex // serialises Detach and Attach
-	left     evidence   // what Detach left beside the file
+	swapping   sync.Mutex // serialises Detach, Attach and the cut of a compaction
+	left       evidence   // what Detach left beside the file
+	compacting atomic.Pointer[compacting]
 }
 
 // Open opens the table at path as its owner, and makes a new one if there is none. What an interrupted operation left behind
@@ -144,6 +145,7 @@ func (t *Table) Path() string { return t.path }
 // Close ends the service: operations that have begun are waited for, later ones return ErrClosed. What is in the WAL is
 // checkpointed, and the ledger folded.
 func (t *Table) Close() error {
+	t.cease()
 	s, was, first := t.gate.close()
 	if !first {
 		return nil

@@ -28,6 +28,11 @@ func (k *compaction) plan() {
 	} else {
 		k.PredictedPauseMS = pauseAt(readPace(k.path), k.before.UsedBytes()).Milliseconds()
 	}
+	k.addUp()
+}
+
+func (k *compaction) addUp() {
+	k.DiskNeeded = 0
 	for _, n := range k.needs() {
 		k.DiskNeeded += n.bytes
 	}
@@ -41,6 +46,8 @@ func (k *compaction) needs() []need {
 	wal := k.before.JournalMode == "wal"
 	frames := used + used/k.before.PageSize*walFrameSize
 	switch {
+	case k.Strategy == strategyOnline:
+		return []need{{k.path, used + used/10}} // a copy beside it, and rounds of catching up
 	case k.Strategy == strategySlices && wal:
 		return []need{{k.path, min(frames, mostSlice*2*k.before.PageSize)}}
 	case k.Strategy == strategySlices:

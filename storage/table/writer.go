@@ -17,6 +17,9 @@ func (t *Table) Write(ctx context.Context, fn func(*sql.Tx) error) error {
 			return err
 		}
 		defer release()
+		if s = t.gate.current(); s == nil { // while we waited, the file was replaced
+			return errRetired
+		}
 		if err := inTx(ctx, s.writer, nil, fn); err != nil {
 			return err
 		}
@@ -33,12 +36,19 @@ func (t *Table) Exclusive(ctx context.Context, fn func(context.Context, *sql.Con
 	if err != nil {
 		return &ownedError{t.path, err}
 	}
-	defer t.gate.leave()
+	defer t.gate.leave(s)
 	release, err := t.writeLock(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if s := t.gate.current(); s != nil {
+		return t.exclusive(ctx, s, fn)
+	}
+	return &ownedError{t.path, ErrRecovering}
+}
+
+func (t *Table) exclusive(ctx context.Context, s *session, fn func(context.Context, *sql.Conn) error) error {
 	c, err := s.writer.Conn(ctx)
 	if err != nil {
 		return t.classified(err, nil)

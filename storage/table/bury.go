@@ -1,0 +1,70 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+)
+
+const (
+	buryStep  = 64 << 20 // bytes freed at a time
+	buryPause = 5 * time.Millisecond
+	barWait   = time.Hour
+)
+
+// releaseProof gives the proof back, unless it has to last as long as our readers do.
+func (c *cut) releaseProof() error {
+	if _, ok := c.proof.(*bar); ok {
+		return nil
+	}
+	return c.proof.release()
+}
+
+// bury closes the old session when its last reader is gone, and removes the old file: its successor was compared with it, checked
+// and is durable. Freed at once, a large file would keep every fsync on the file system waiting. What somebody else has come to use
+// stays in quarantine.
+func (c *cut) bury() {
+	c.retire()
+	ctx := context.Background()
+	if b, ok := c.proof.(*bar); ok {
+		if err := b.lift(ctx, c.sw.kept(), barWait); err != nil {
+			c.t.log.Warn("let go of the replaced file", "error", err)
+		}
+	}
+	if err := errors.Join(c.free(), c.sw.d.remove(c.shm)); err != nil {
+		c.t.log.Warn("remove the file that was compacted: it stays in quarantine", "path", c.sw.quarantine(), "error", err)
+	}
+}
+
+func (c *cut) free() error {
+	alone, err := prove(c.sw.d, c.sw.kept(), true)
+	if err == nil {
+		err = alone.release() // or it would be in its own way
+	}
+	if err == nil {
+		err = shrink(c.sw.kept())
+	}
+	if err != nil {
+		return err
+	}
+	for _, ending := range append([]string{""}, sidecars...) {
+		err = errors.Join(err, c.sw.d.remove(c.sw.kept()+ending))
+	}
+	return errors.Join(err, c.sw.d.remove(c.sw.quarantine()), c.sw.d.syncDir(QuarantineDir(c.sw.path)))
+}
+
+// shrink frees a file step by step.
+func shrink(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	for size := info.Size() - buryStep; size > 0; size -= buryStep {
+		if err := os.Truncate(path, size); err != nil {
+			return err
+		}
+		_ = pause(context.Background(), buryPause) // never ends early
+	}
+	return nil
+}

@@ -1,0 +1,389 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"tablekeeper/storage/ledger"
+)
+
+// # Online compaction
+//
+// The table is copied by VACUUM INTO while its writer goes on. What the writer touches meanwhile is captured (capture.go) and
+// carried over into the copy in rounds (catchup.go), each shorter than the one before. When one is short enough, the writer is
+// held for the rest, and the copy takes the table's place (cut.go).
+//
+// The table is not changed before the cut: whatever goes wrong until then costs a temporary file.
+
+const (
+	strategyOnline = "online"
+
+	// TooBusy: the writers changed rows faster than they could be carried over.
+	TooBusy = "too_busy"
+	// SchemaBusy: the schema kept changing.
+	SchemaBusy = "schema_changes"
+
+	mostCopies  = 3  // times to start again for a schema that changed
+	mostRounds  = 40 // rounds of catching up before the cut has to be made with what is left, or not at all
+	cutRows     = 20 // so few rows left are carried over while the writer waits
+	calmRows    = 1000
+	spareRounds = 3
+)
+
+var (
+	errTooBusy = errors.New("rows change faster than they can be carried over")
+	// errForeign: another process wrote to the table, and nobody captured what.
+	errForeign = errors.New("another process writes to the table")
+	// errAway: the table was closed, detached or replaced.
+	errAway = errors.New("the table went out of service")
+)
+
+// online is one online compaction.
+type online struct {
+	*compaction
+	t       *Table
+	s       *session // whose writer is captured
+	shapes  []*shape
+	capture *capture
+	copy    *follower
+	newFile string
+	next    *ledger.Ledger // of the new file; nil until it is complete
+	schema  int64
+	data    int64 // changes when somebody else commits
+	perRow  time.Duration
+	disk    disk
+}
+
+// compactOnline copies the table beside itself and swaps the copy in.
+func (t *Table) compactOnline(ctx context.Context, k *compaction) error {
+	for attempt := 1; ; attempt++ {
+		o := &online{compaction: k, t: t, newFile: Temporary(t.path, "compact")}
+		err := o.run(ctx)
+		err = errors.Join(err, o.clean(context.WithoutCancel(ctx)))
+		if !errors.Is(err, errSchemaMoved) || attempt == mostCopies {
+			return err
+		}
+		k.note("the schema changed: started again")
+	}
+}
+
+func (o *online) run(ctx context.Context) error {
+	if err := o.sound(ctx); err != nil {
+		return err
+	}
+	if err := o.listen(ctx); err != nil {
+		return err
+	}
+	if err := o.duplicate(ctx); err != nil {
+		return err
+	}
+	if err := o.approach(ctx, calmRows, false); err != nil {
+		return err
+	}
+	if err := o.complete(ctx); err != nil {
+		return err
+	}
+	for range spareRounds {
+		if err := o.approach(ctx, cutRows, true); err != nil {
+			return err
+		}
+		err := o.cut(ctx)
+		if !errors.Is(err, errNotYet) {
+			return err
+		}
+	}
+	return errTooBusy
+}
+
+// sound refuses to copy what is damaged: a copy would look sound. The pages first, since most flips are seen by nothing else.
+func (o *online) sound(ctx context.Context) error {
+	done, err := o.t.Scrub(ctx, ScrubOptions{Progress: func(done, total int64) { o.opts.Progress("scrub", done, total) }})
+	if err == nil && len(done.Bad) > 0 {
+		err = pagesDamage(done.Bad)
+	}
+	if err == nil {
+		_, err = o.check(ctx, "check")
+	}
+	return err
+}
+
+// alone runs fn on the writer's connection while nobody writes, and counts the time as held up.
+func (o *online) alone(ctx context.Context, fn func(*conn) error) error {
+	s := o.t.gate.enterNow()
+	if s == nil {
+		return errAway
+	}
+	defer o.t.gate.leave(s)
+	release, err := o.t.writeLock(ctx)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	defer func() {
+		release()
+		o.blocked(time.Since(start))
+	}()
+	if o.t.gate.current() != s || o.s != nil && o.s != s {
+		return errAway
+	}
+	o.s = s
+	return s.onWriter(ctx, fn)
+}
+
+func (s *session) onWriter(ctx context.Context, fn func(*conn) error) error {
+	c, err := s.writer.Conn(ctx)
+	if err != nil {
+		return classify(err)
+	}
+	defer func() { _ = c.Close() }() // goes back to the pool
+	return fn(&conn{path: s.path, sql: c})
+}
+
+// listen begins to capture.
+func (o *online) listen(ctx context.Context) error {
+	c, err := connect(ctx, o.t.path, openOptions{wait: o.opts.Wait, private: true, readOnly: true})
+	if err != nil {
+		return err
+	}
+	err = c.row(ctx, "PRAGMA schema_version", &o.schema)
+	if err == nil {
+		o.shapes, err = c.shapes(ctx)
+	}
+	if err := errors.Join(err, o.encodable(ctx, c), c.close()); err != nil {
+		return err
+	}
+	return o.alone(ctx, func(c *conn) error {
+		o.capture = newCapture(o.shapes)
+		if err := c.row(ctx, "PRAGMA data_version", &o.data); err != nil {
+			return err
+		}
+		if err := c.raw(o.capture.attach); err != nil {
+			return err
+		}
+		return o.unchanged(ctx, c)
+	})
+}
+
+// encodable refuses keys that the hook may not hand out as they are: it makes UTF-8 of them.
+func (o *online) encodable(ctx context.Context, c *conn) error {
+	var encoding string
+	if err := c.row(ctx, "PRAGMA encoding", &encoding); err != nil || encoding == "UTF-8" {
+		return err
+	}
+	for _, s := range o.shapes {
+		if s.keyed() && !s.whole {
+			return fmt.Errorf("%s has no rowids and its texts are %s: %w", s.name, encoding, ErrUnsupported)
+		}
+	}
+	return nil
+}
+
+// unchanged is asked while nobody writes: whether all that was changed is captured.
+func (o *online) unchanged(ctx context.Context, c *conn) error {
+	err := c.raw(func(driverConn any) error {
+		if driverConn != o.capture.driver {
+			return errAway
+		}
+		return nil
+	})
+	var schema, data int64
+	if err == nil {
+		err = c.row(ctx, "PRAGMA schema_version", &schema)
+	}
+	if err == nil {
+		err = c.row(ctx, "PRAGMA data_version", &data)
+	}
+	switch {
+	case err != nil:
+		return err
+	case data != o.data:
+		return errForeign
+	case schema != o.schema:
+		return errSchemaMoved
+	}
+	return nil
+}
+
+// duplicate makes the copy.
+func (o *online) duplicate(ctx context.Context) (err error) {
+	if err := MakeStateDir(o.t.path); err != nil {
+		return err
+	}
+	c, err := connect(ctx, o.t.path, openOptions{wait: o.opts.Wait, private: true})
+	if err != nil {
+		return err
+	}
+	o.opts.Progress("copy", 0, 1)
+	even := evenOut(o.newFile)
+	err = c.exec(ctx, "VACUUM INTO ?", o.newFile)
+	if err = errors.Join(err, even(), c.close()); err != nil {
+		return fmt.Errorf("copy the table: %w", err)
+	}
+	o.opts.Progress("copy", 1, 1)
+	o.copy, err = follow(ctx, o.newFile, o.t.path, o.shapes)
+	return err
+}
+
+// approach catches up until no more rows are left than enough.
+func (o *online) approach(ctx context.Context, enough int, last bool) error {
+	for {
+		n := o.capture.waiting()
+		if n <= enough && (last || o.Rounds > 0) {
+			return nil
+		}
+		if o.Rounds >= mostRounds {
+			return o.hurry(n, last)
+		}
+		if err := o.round(ctx, false); err != nil {
+			return err
+		}
+	}
+}
+
+// hurry allows the cut with more rows left than it should have, if the pause that the users accept is long enough for them.
+func (o *online) hurry(n int, last bool) error {
+	if !last {
+		return nil
+	}
+	if time.Duration(n)*o.perRow > o.opts.MaxPause/2 {
+		return errTooBusy
+	}
+	return nil
+}
+
+// round carries over what was touched since the last one. compare counts all rows on both sides.
+func (o *online) round(ctx context.Context, compare bool) error {
+	var set *touched
+	err := o.alone(ctx, func(c *conn) (err error) {
+		set, err = o.fix(ctx, c)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return o.carryOver(ctx, set, compare)
+}
+
+// fix takes the set, and the state of the table that goes with it.
+func (o *online) fix(ctx context.Context, c *conn) (*touched, error) {
+	if err := o.unchanged(ctx, c); err != nil {
+		return nil, err
+	}
+	set, err := o.capture.take()
+	if err == nil {
+		err = o.copy.begin(ctx)
+	}
+	return set, err
+}
+
+func (o *online) carryOver(ctx context.Context, set *touched, compare bool) error {
+	start := time.Now()
+	if err := o.copy.apply(ctx, set, compare); err != nil {
+		return err
+	}
+	o.Rounds++
+	o.RowsCaughtUp += int64(set.n)
+	o.perRow = time.Since(start) / time.Duration(max(set.n, 1))
+	o.opts.Progress("catch_up", o.RowsCaughtUp, o.RowsCaughtUp+int64(o.capture.waiting()))
+	return o.noteFrames(ctx)
+}
+
+// noteFrames brings the new file's ledger up to the last round, and that into the file.
+func (o *online) noteFrames(ctx context.Context) error {
+	frames, err := o.copy.frames()
+	if err == nil && o.next != nil && len(frames) > 0 {
+		err = o.next.Stage(o.copy.tail.gen, o.copy.tail.frame-uint32(len(frames))+1, frames)
+	}
+	if err == nil {
+		err = o.copy.checkpoint(ctx)
+	}
+	if err == nil && o.next != nil {
+		err = o.next.Settle(o.copy.readSum)
+	}
+	return err
+}
+
+// complete makes the copy a whole database: compared, checked, on disk, with a ledger.
+func (o *online) complete(ctx context.Context) error {
+	o.opts.Progress("verify", 0, 1)
+	if err := o.copy.putTriggers(ctx); err != nil {
+		return err
+	}
+	if err := o.round(ctx, true); err != nil {
+		return err
+	}
+	if err := o.copy.check(ctx); err != nil {
+		return err
+	}
+	if err := (disk{}).sync(o.newFile); err != nil {
+		return err
+	}
+	if _, err := StageLedger(ctx, o.t.path, o.newFile, nil); err != nil {
+		return err
+	}
+	var err error
+	o.next, err = ledger.Open(nextLedger(o.t.path), nil)
+	o.opts.Progress("verify", 1, 1)
+	return err
+}
+
+// clean takes away what is left of a compaction that ended, in whatever way.
+func (o *online) clean(ctx context.Context) error {
+	var err error
+	if o.capture != nil && o.capture.driver != nil {
+		o.s.unhook(ctx, o.t, o.capture)
+	}
+	if o.copy != nil {
+		err = o.copy.close()
+	}
+	if o.next != nil {
+		err = errors.Join(err, o.next.Close(), disk{}.remove(nextLedger(o.t.path)))
+	}
+	for _, ending := range append([]string{""}, sidecars...) {
+		err = errors.Join(err, disk{}.remove(o.newFile+ending))
+	}
+	return err
+}
+
+// unhook ends the capture. A connection that is closed has ended it by itself.
+func (s *session) unhook(ctx context.Context, t *Table, c *capture) {
+	release, err := t.writeLock(ctx)
+	if err != nil {
+		return
+	}
+	defer release()
+	if s.retired.Load() {
+		return
+	}
+	_ = s.onWriter(ctx, func(w *conn) error {
+		return w.raw(func(driverConn any) error {
+			c.detach(driverConn)
+			return nil
+		})
+	})
+}
+
+// check is SQLite's own, of the copy.
+func (f *follower) check(ctx context.Context) error {
+	var first string
+	if err := f.c.row(ctx, "PRAGMA main.integrity_check(1)", &first); err != nil {
+		return err
+	}
+	if first != "ok" {
+		return fmt.Errorf("%w: %s", errCopyDiffers, first)
+	}
+	return nil
+}
+
+func (f *follower) readSum(page uint32) (uint32, error) {
+	file, err := os.Open(f.path)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = file.Close() }() // only read
+	s := session{main: file, pageSize: f.tail.pageSize}
+	return s.readSum(page)
+}
