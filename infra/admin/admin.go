@@ -13,7 +13,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"path"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -108,6 +110,7 @@ type Options struct {
 
 // Timing is how long things may take. Zero fields are the defaults.
 type Timing struct {
+	Body  time.Duration // for a client to send the body of a request; default 10 s
 	Write time.Duration // for a client to take a part of an answer, or an event; default 30 s
 	Slow  time.Duration // a client that takes longer for one event loses its stream; default 5 s
 	Ping  time.Duration // between signs of life on a stream; default 30 s
@@ -115,13 +118,14 @@ type Timing struct {
 }
 
 func (t *Timing) fill() {
+	t.Body = cmp.Or(t.Body, 10*time.Second)
 	t.Write = cmp.Or(t.Write, 30*time.Second)
 	t.Slow = cmp.Or(t.Slow, 5*time.Second)
 	t.Ping = cmp.Or(t.Ping, 30*time.Second)
 	t.Plan = cmp.Or(t.Plan, 15*time.Minute)
 }
 
-// Server is the API. Close ends its streams.
+// Server is the API. Serve it, and Shutdown it.
 type Server struct {
 	House
 	keys         *Keys
@@ -136,6 +140,7 @@ type Server struct {
 	streams      *streams
 	api          huma.API
 	handler      http.Handler
+	http         *http.Server
 }
 
 // New makes the API of a house.
@@ -148,6 +153,7 @@ func New(h House, opts Options) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.http = newHTTP(s.log)
 	s.opts.Timing.fill()
 	s.started, s.plans = s.now(), newPlans(s.opts.Timing.Plan)
 	mux := http.NewServeMux()
@@ -165,9 +171,6 @@ func (s *Server) Handler() http.Handler { return s.handler }
 
 // OpenAPI describes the API.
 func (s *Server) OpenAPI() *huma.OpenAPI { return s.api.OpenAPI() }
-
-// Close ends the streams of events: their clients are told that the service stops.
-func (s *Server) Close() { s.streams.close() }
 
 func (s *Server) config() huma.Config {
 	c := huma.DefaultConfig("tablekeeper", cmp.Or(s.opts.Version, "dev"))
@@ -192,15 +195,14 @@ func schemaName(t reflect.Type, hint string) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	switch t.PkgPath() {
-	case "tablekeeper/storage/stores":
-		return "Store" + name
-	case "tablekeeper/infra/hub":
-		return "Hub" + name
+	room := path.Base(t.PkgPath())
+	if t.PkgPath() == reflect.TypeFor[Server]().PkgPath() || !strings.HasPrefix(t.PkgPath(), "tablekeeper/") {
+		return name
 	}
-	return name
+	return strings.ToUpper(room[:1]) + room[1:] + name
 }
 
+// describeAccess says of a route who may call it.
 func describeAccess(_ *huma.OpenAPI, op *huma.Operation) {
 	needed := needOf(op.Method, op.Path)
 	if op.Extensions == nil {
@@ -232,6 +234,11 @@ func (s *Server) register() {
 
 // addPlain adds what is no part of the API.
 func (s *Server) addPlain(mux *http.ServeMux) error {
+	if e := s.api.OpenAPI().Components.Schemas.Map()["ErrorModel"]; e != nil {
+		for name, schema := range huma.SchemaFromType(s.api.OpenAPI().Components.Schemas, typeOf[Problem]()).Properties {
+			e.Properties[name] = schema
+		}
+	}
 	described, err := json.Marshal(s.api.OpenAPI())
 	if err != nil {
 		return fmt.Errorf("describe the API: %w", err)
@@ -251,7 +258,7 @@ func (s *Server) addPlain(mux *http.ServeMux) error {
 	if err != nil {
 		return err
 	}
-	mux.Handle("GET /", page)
+	mux.Handle("/", page)
 	return nil
 }
 
@@ -313,6 +320,6 @@ func reply[T any](body T, err error) (*answer[T], error) {
 	return &answer[T]{body}, nil
 }
 
-func operation(method, path, id, tag, summary string) huma.Operation {
-	return huma.Operation{Method: method, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary}
+func (s *Server) operation(method, path, id, tag, summary string) huma.Operation {
+	return huma.Operation{Method: method, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary, BodyReadTimeout: s.opts.Timing.Body, MaxBodyBytes: MaxBody}
 }

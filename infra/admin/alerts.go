@@ -94,7 +94,7 @@ type (
 )
 
 func (s *Server) registerAlerts(api huma.API) {
-	huma.Register(api, operation(http.MethodGet, "/alerts", "list-alerts", "alerts", "What is wrong now, the gravest first"),
+	huma.Register(api, s.operation(http.MethodGet, "/alerts", "list-alerts", "alerts", "What is wrong now, the gravest first"),
 		func(context.Context, *struct{}) (*answer[alertList], error) {
 			list := alertList{Alerts: []Alert{}}
 			if s.opts.Alerts != nil {
@@ -102,7 +102,7 @@ func (s *Server) registerAlerts(api huma.API) {
 			}
 			return reply(list, nil)
 		})
-	huma.Register(api, operation(http.MethodGet, "/alerts/channels", "list-channels", "alerts", "How people are told"),
+	huma.Register(api, s.operation(http.MethodGet, "/alerts/channels", "list-channels", "alerts", "How people are told"),
 		func(context.Context, *struct{}) (*answer[channelList], error) {
 			list := channelList{Channels: []Channel{}}
 			if s.opts.Alerts == nil {
@@ -113,7 +113,7 @@ func (s *Server) registerAlerts(api huma.API) {
 			list.Push = key != ""
 			return reply(list, err)
 		})
-	huma.Register(api, operation(http.MethodPost, "/alerts/test", "test-channel", "alerts", "Send a test message, and wait for the answer"),
+	huma.Register(api, s.operation(http.MethodPost, "/alerts/test", "test-channel", "alerts", "Send a test message, and wait for the answer"),
 		func(ctx context.Context, in *struct {
 			Body struct {
 				Channel string `json:"channel" maxLength:"200"`
@@ -136,7 +136,7 @@ func (s *Server) registerAlerts(api huma.API) {
 }
 
 func (s *Server) registerDeliveries(api huma.API) {
-	huma.Register(api, operation(http.MethodGet, "/alerts/deliveries", "list-deliveries", "alerts", "What was sent, newest first"),
+	huma.Register(api, s.operation(http.MethodGet, "/alerts/deliveries", "list-deliveries", "alerts", "What was sent, newest first"),
 		func(ctx context.Context, in *struct {
 			Before string `query:"before" maxLength:"64"`
 			Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"500"`
@@ -151,7 +151,7 @@ func (s *Server) registerDeliveries(api huma.API) {
 			}
 			return reply(list, err)
 		})
-	again := operation(http.MethodPost, "/alerts/deliveries/{id}/redeliver", "redeliver", "alerts", "Send an ended delivery once more")
+	again := s.operation(http.MethodPost, "/alerts/deliveries/{id}/redeliver", "redeliver", "alerts", "Send an ended delivery once more")
 	again.DefaultStatus = http.StatusAccepted
 	huma.Register(api, again, func(ctx context.Context, in *struct {
 		ID string `path:"id" maxLength:"64"`
@@ -165,7 +165,7 @@ func (s *Server) registerDeliveries(api huma.API) {
 }
 
 func (s *Server) registerPush(api huma.API) {
-	huma.Register(api, operation(http.MethodGet, "/alerts/push/key", "get-push-key", "alerts", "What a browser needs to subscribe"),
+	huma.Register(api, s.operation(http.MethodGet, "/alerts/push/key", "get-push-key", "alerts", "What a browser needs to subscribe"),
 		func(context.Context, *struct{}) (*answer[pushKey], error) {
 			if s.opts.Alerts == nil {
 				return reply(pushKey{}, nil)
@@ -173,7 +173,7 @@ func (s *Server) registerPush(api huma.API) {
 			key, err := s.opts.Alerts.PushKey()
 			return reply(pushKey{key}, err)
 		})
-	huma.Register(api, operation(http.MethodPost, "/alerts/push/subscriptions", "subscribe-push", "alerts", "Tell this browser, too"),
+	huma.Register(api, s.operation(http.MethodPost, "/alerts/push/subscriptions", "subscribe-push", "alerts", "Tell this browser, too"),
 		func(ctx context.Context, in *struct{ Body PushSubscription }) (*struct{}, error) {
 			a, err := s.alerts()
 			if err == nil {
@@ -181,7 +181,7 @@ func (s *Server) registerPush(api huma.API) {
 			}
 			return nil, explain(err)
 		})
-	huma.Register(api, operation(http.MethodDelete, "/alerts/push/subscriptions", "unsubscribe-push", "alerts", "Tell this browser no more"),
+	huma.Register(api, s.operation(http.MethodDelete, "/alerts/push/subscriptions", "unsubscribe-push", "alerts", "Tell this browser no more"),
 		func(ctx context.Context, in *struct {
 			Endpoint string `query:"endpoint" required:"true" maxLength:"2000"`
 		}) (*struct{}, error) {

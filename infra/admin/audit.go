@@ -79,7 +79,7 @@ type changePage struct {
 }
 
 func (s *Server) registerAudit(api huma.API) {
-	huma.Register(api, operation(http.MethodGet, "/audit", "list-changes", "access", "Every change: who, what, when, from where"),
+	huma.Register(api, s.operation(http.MethodGet, "/audit", "list-changes", "access", "Every change: who, what, when, from where"),
 		func(ctx context.Context, in *struct {
 			Before int64 `query:"before" minimum:"0"`
 			Limit  int   `query:"limit" default:"100" minimum:"1" maximum:"1000"`

@@ -69,7 +69,7 @@ type eventList struct {
 }
 
 func (s *Server) registerEvents(api huma.API) {
-	op := operation(http.MethodGet, "/events", "list-events", "events", "Events after a sequence number; as a WebSocket, the stream of them")
+	op := s.operation(http.MethodGet, "/events", "list-events", "events", "Events after a sequence number; as a WebSocket, the stream of them")
 	op.Description = "With Upgrade: websocket it is the stream: first a hello, then each event. after resumes without gaps; without it the stream begins now. " +
 		"A client that is too slow is closed with 1013."
 	op.Middlewares = huma.Middlewares{s.upgrade}

@@ -55,9 +55,9 @@ type backupList struct {
 }
 
 func (s *Server) registerFleet(api huma.API) {
-	huma.Register(api, operation(http.MethodGet, "/fleet", "get-fleet", "fleet", "The whole fleet in one sentence"),
+	huma.Register(api, s.operation(http.MethodGet, "/fleet", "get-fleet", "fleet", "The whole fleet in one sentence"),
 		func(ctx context.Context, _ *struct{}) (*answer[Fleet], error) { return reply(s.fleet(ctx)) })
-	huma.Register(api, operation(http.MethodGet, "/tables", "list-tables", "fleet", "Every table, worst first"),
+	huma.Register(api, s.operation(http.MethodGet, "/tables", "list-tables", "fleet", "Every table, worst first"),
 		func(ctx context.Context, in *struct {
 			Health string `query:"health" enum:"missing,error,degraded,suspect,recovering,overdue,none,unproved,healthy"`
 			Query  string `query:"q" maxLength:"64" doc:"a part of the name"`
@@ -67,7 +67,7 @@ func (s *Server) registerFleet(api huma.API) {
 			})
 			return reply(tableList{all}, err)
 		})
-	huma.Register(api, operation(http.MethodGet, "/tables/{table}", "get-table", "fleet", "One table"),
+	huma.Register(api, s.operation(http.MethodGet, "/tables/{table}", "get-table", "fleet", "One table"),
 		func(ctx context.Context, in *struct {
 			Table string `path:"table"`
 		}) (*answer[Table], error) {
@@ -81,7 +81,7 @@ func (s *Server) registerFleet(api huma.API) {
 			}
 			return reply(v.of(t, health.Look(ctx, t, s.now())), nil)
 		})
-	huma.Register(api, operation(http.MethodGet, "/tables/{table}/backups", "list-backups", "fleet", "The table's backups in the bucket, newest first"),
+	huma.Register(api, s.operation(http.MethodGet, "/tables/{table}/backups", "list-backups", "fleet", "The table's backups in the bucket, newest first"),
 		func(ctx context.Context, in *struct {
 			Table string `path:"table"`
 		}) (*answer[backupList], error) {

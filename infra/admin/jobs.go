@@ -48,7 +48,7 @@ type jobList struct {
 }
 
 func (s *Server) registerJobs(api huma.API) {
-	huma.Register(api, operation(http.MethodGet, "/jobs", "list-jobs", "jobs", "What is scheduled, and when it runs next"),
+	huma.Register(api, s.operation(http.MethodGet, "/jobs", "list-jobs", "jobs", "What is scheduled, and when it runs next"),
 		func(context.Context, *struct{}) (*answer[jobList], error) {
 			all := jobList{Jobs: []Job{}}
 			for _, state := range s.Schedules.States() {
@@ -61,7 +61,7 @@ func (s *Server) registerJobs(api huma.API) {
 }
 
 func (s *Server) registerJobChange(api huma.API, verb, summary string, change func(context.Context, string) error) {
-	huma.Register(api, operation(http.MethodPost, "/jobs/{job}/"+verb, verb+"-job", "jobs", summary),
+	huma.Register(api, s.operation(http.MethodPost, "/jobs/{job}/"+verb, verb+"-job", "jobs", summary),
 		func(ctx context.Context, in *struct {
 			Job string `path:"job" maxLength:"200"`
 		}) (*answer[Job], error) {

@@ -24,7 +24,11 @@ func newFailures() *failures { return &failures{peers: map[netip.Prefix]time.Tim
 func (f *failures) wait(peer netip.Prefix, now time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return max(0, f.peers[peer].Sub(now)-freeFailures*failureCost+failureCost)
+	until, known := f.peers[peer]
+	if !known {
+		return 0
+	}
+	return max(0, until.Sub(now)-(freeFailures-1)*failureCost)
 }
 
 // add counts a failure.

@@ -67,6 +67,11 @@ const index = "index.html"
 
 // ServeHTTP answers a path without a dot with the page itself, which knows its own addresses.
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		problem(http.StatusMethodNotAllowed, "the dashboard is only looked at", "the API is under "+Prefix).write(w)
+		return
+	}
 	name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
 	a, ok := p.files[name]
 	if !ok && (name == "" || !strings.Contains(path.Base(name), ".")) {

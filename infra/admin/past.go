@@ -27,7 +27,7 @@ type sheet struct {
 
 func (s *Server) registerPast(api huma.API) {
 	records := huma.SchemaFromType(api.OpenAPI().Components.Schemas, typeOf[history.Records]())
-	compactions := operation(http.MethodGet, "/compactions", "list-compactions", "runs", "The history of compactions: a line for each table of each run, newest first")
+	compactions := s.operation(http.MethodGet, "/compactions", "list-compactions", "runs", "The history of compactions: a line for each table of each run, newest first")
 	compactions.Responses = map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
 		"application/json": {Schema: records}, "text/csv": {Schema: &huma.Schema{Type: huma.TypeString}},
 	}}}
@@ -48,7 +48,7 @@ func (s *Server) registerPast(api huma.API) {
 		body, err := json.Marshal(list)
 		return &sheet{Kind: "application/json", Vary: "Accept", Body: body}, explain(err)
 	})
-	huma.Register(api, operation(http.MethodGet, "/recoveries", "list-recoveries", "runs", "What was recovered, or restored, newest first"),
+	huma.Register(api, s.operation(http.MethodGet, "/recoveries", "list-recoveries", "runs", "What was recovered, or restored, newest first"),
 		func(ctx context.Context, in *struct {
 			span
 			Function string `query:"function" default:"recover" enum:"recover,restore"`

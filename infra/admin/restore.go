@@ -16,8 +16,8 @@ import (
 	"tablekeeper/storage/shelf"
 )
 
-// RestorePlan is what a restore would do. Its id is what carrying it out takes.
-type RestorePlan struct {
+// PlannedRestore is what a restore would do. Its id is what carrying it out takes.
+type PlannedRestore struct {
 	ID      string    `json:"plan"`
 	Expires time.Time `json:"expires_at"`
 	restore.Plan
@@ -33,7 +33,7 @@ type restoreBody struct {
 
 // restoreAnswer is a plan or a result.
 type restoreAnswer struct {
-	planned *RestorePlan
+	planned *PlannedRestore
 	result  *TableResult
 }
 
@@ -48,12 +48,12 @@ func (a restoreAnswer) MarshalJSON() ([]byte, error) {
 // Schema implements huma.SchemaProvider.
 func (restoreAnswer) Schema(r huma.Registry) *huma.Schema {
 	return &huma.Schema{Description: "a plan (dry_run), or how the restore ended", OneOf: []*huma.Schema{
-		huma.SchemaFromType(r, typeOf[RestorePlan]()), TableResult{}.Schema(r),
+		huma.SchemaFromType(r, typeOf[PlannedRestore]()), TableResult{}.Schema(r),
 	}}
 }
 
 func (s *Server) registerRestore(api huma.API) {
-	huma.Register(api, operation(http.MethodPost, "/restore/{table}", "restore-table", "work", "Plan a restore, or carry one out"),
+	huma.Register(api, s.operation(http.MethodPost, "/restore/{table}", "restore-table", "work", "Plan a restore, or carry one out"),
 		func(ctx context.Context, in *struct {
 			Table string `path:"table"`
 			asking
@@ -88,7 +88,7 @@ func (s *Server) planRestore(ctx context.Context, t shelf.Table, body restoreBod
 		return nil, explainRestore(err)
 	}
 	made := s.plans.add(what, state, s.now())
-	return &done[restoreAnswer]{Status: http.StatusOK, Body: restoreAnswer{planned: &RestorePlan{made.id, made.expires.UTC(), what}}}, nil
+	return &done[restoreAnswer]{Status: http.StatusOK, Body: restoreAnswer{planned: &PlannedRestore{made.id, made.expires.UTC(), what}}}, nil
 }
 
 // explainRestore knows the failures of the function, too.

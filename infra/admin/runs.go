@@ -37,7 +37,7 @@ type cancelling struct {
 }
 
 func (s *Server) registerRuns(api huma.API) {
-	huma.Register(api, operation(http.MethodGet, "/runs", "list-runs", "runs", "Runs, newest first"),
+	huma.Register(api, s.operation(http.MethodGet, "/runs", "list-runs", "runs", "Runs, newest first"),
 		func(ctx context.Context, in *struct {
 			span
 			Function string `query:"function"`
@@ -53,13 +53,13 @@ func (s *Server) registerRuns(api huma.API) {
 			}
 			return reply(s.History.List(ctx, f))
 		})
-	huma.Register(api, operation(http.MethodGet, "/runs/{id}", "get-run", "runs", "One run with its entries, phases and log; while it goes on, as it is now"),
+	huma.Register(api, s.operation(http.MethodGet, "/runs/{id}", "get-run", "runs", "One run with its entries, phases and log; while it goes on, as it is now"),
 		func(ctx context.Context, in *struct {
 			ID string `path:"id" maxLength:"64" doc:"or at least 4 characters of its beginning or end"`
 		}) (*answer[history.Run], error) {
 			return reply(s.runNow(ctx, in.ID))
 		})
-	cancel := operation(http.MethodPost, "/runs/{id}/cancel", "cancel-run", "runs", "End a run that is under way")
+	cancel := s.operation(http.MethodPost, "/runs/{id}/cancel", "cancel-run", "runs", "End a run that is under way")
 	cancel.DefaultStatus = http.StatusAccepted
 	huma.Register(api, cancel, func(ctx context.Context, in *struct {
 		ID string `path:"id" maxLength:"64"`
@@ -74,7 +74,7 @@ func (s *Server) registerRuns(api huma.API) {
 		}
 		return reply(cancelling{run.ID, "cancelling"}, nil)
 	})
-	huma.Register(api, operation(http.MethodPost, "/runs/{id}/retry", "retry-run", "runs", "Try again what failed in a run"),
+	huma.Register(api, s.operation(http.MethodPost, "/runs/{id}/retry", "retry-run", "runs", "Try again what failed in a run"),
 		func(ctx context.Context, in *struct {
 			ID string `path:"id" maxLength:"64"`
 			asking

@@ -49,7 +49,7 @@ type signedOut struct {
 }
 
 func (s *Server) registerSession(api huma.API) {
-	in := operation(http.MethodPost, "/session", "sign-in", "access", "Begin a session with a token")
+	in := s.operation(http.MethodPost, "/session", "sign-in", "access", "Begin a session with a token")
 	in.Middlewares = huma.Middlewares{s.limitSignIns}
 	huma.Register(api, in, func(ctx context.Context, in *struct {
 		Body struct {
@@ -66,11 +66,11 @@ func (s *Server) registerSession(api huma.API) {
 		s.log.Info("signed in", "actor", who.Name, "role", string(who.Role), "from", hostOf(remoteOf(ctx)))
 		return &signedIn{*s.cookie(secret, int(sessionIdle.Seconds())), s.whoami(who)}, nil
 	})
-	huma.Register(api, operation(http.MethodGet, "/session", "whoami", "access", "Who is signed in"),
+	huma.Register(api, s.operation(http.MethodGet, "/session", "whoami", "access", "Who is signed in"),
 		func(ctx context.Context, _ *struct{}) (*answer[Whoami], error) {
 			return reply(s.whoami(visitOf(ctx).Identity), nil)
 		})
-	out := operation(http.MethodDelete, "/session", "sign-out", "access", "End the session")
+	out := s.operation(http.MethodDelete, "/session", "sign-out", "access", "End the session")
 	out.DefaultStatus = http.StatusNoContent
 	huma.Register(api, out, func(ctx context.Context, in *struct {
 		Plain  string `cookie:"tablekeeper_session"`

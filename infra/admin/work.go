@@ -90,7 +90,7 @@ func (s *Server) registerWork(api huma.API) {
 }
 
 func registerAll[B any](s *Server, api huma.API, function, summary string) {
-	huma.Register(api, operation(http.MethodPost, "/"+function, function+"-tables", "work", summary),
+	huma.Register(api, s.operation(http.MethodPost, "/"+function, function+"-tables", "work", summary),
 		func(ctx context.Context, in *struct {
 			asking
 			Body *B
@@ -109,7 +109,7 @@ func registerAll[B any](s *Server, api huma.API, function, summary string) {
 
 // registerOne adds the route for a single table; field is where the function's event has its name.
 func registerOne[B any](s *Server, api huma.API, function, summary, field string) {
-	huma.Register(api, operation(http.MethodPost, "/"+function+"/{table}", function+"-table", "work", summary),
+	huma.Register(api, s.operation(http.MethodPost, "/"+function+"/{table}", function+"-table", "work", summary),
 		func(ctx context.Context, in *struct {
 			Table string `path:"table"`
 			asking
