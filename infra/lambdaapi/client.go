@@ -19,6 +19,9 @@ type Client struct {
 	Base string
 }
 
+// maxAnswer bounds what a client takes, in bytes: the report of a run over a hundred thousand tables.
+const maxAnswer = 64 << 20
+
 // Invoke calls a function. A refusal is an *Error; a function that failed is a Response with Failure set.
 func (c *Client) Invoke(ctx context.Context, req Request) (Response, error) {
 	r, err := c.request(ctx, req)
@@ -30,7 +33,10 @@ func (c *Client) Invoke(ctx context.Context, req Request) (Response, error) {
 		return Response{}, fmt.Errorf("invoke %s: %w", req.Function, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxSyncPayload+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(body) > maxAnswer {
+		err = fmt.Errorf("it is larger than %d bytes", maxAnswer)
+	}
 	if err != nil {
 		return Response{}, fmt.Errorf("invoke %s: read the answer: %w", req.Function, err)
 	}

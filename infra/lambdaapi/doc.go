@@ -2,11 +2,15 @@
 // SDK, `aws lambda invoke`, the tablekeeper command itself) can invoke one of the local runner's:
 //
 //	POST /2015-03-31/functions/{name}/invocations
+//	GET  /2015-03-31/functions/                       ListFunctions
+//	GET  /2015-03-31/functions/{name}                 GetFunction; /configuration: GetFunctionConfiguration
 //
 // with the invocation types RequestResponse, Event and DryRun, the log tail, function errors and error shapes that
-// AWS documents (https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html). It also holds a small client.
+// AWS documents (https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html). NewSignedHandler verifies that requests are signed
+// (Signature Version 4) with a key of ours. It also holds a small client, which does not sign: it is for a socket.
 //
-// What a function is and does is left to the Invoker it is given; who may connect, to whoever listens.
+// What a function is and does is left to the Invoker it is given; where to listen and who else may connect, to whoever listens. Unlike
+// AWS it knows one version, which every alias means, and answers of any size.
 package lambdaapi
 
 import (
@@ -46,6 +50,7 @@ type Request struct {
 	Payload   json.RawMessage // valid JSON, {} for an empty body
 	Tail      bool            // the caller wants the end of the log
 	ID        string          // the request's id, a UUID
+	Caller    string          // id of the key that the request was signed with; "" where no signature is asked for
 	// Custom is the "custom" member of the client context: tablekeeper's command sends actor, trigger and idempotency_key.
 	Custom map[string]string
 }
@@ -99,6 +104,11 @@ func Throttled(message string) *Error {
 	e := userError(http.StatusTooManyRequests, "TooManyRequestsException", "%s", message)
 	e.Reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
 	return e
+}
+
+func requestTooLarge(limit int64) *Error {
+	return userError(http.StatusRequestEntityTooLarge, "RequestTooLargeException",
+		"Request must be smaller than %d bytes for the InvokeFunction operation", limit)
 }
 
 func userError(status int, code, format string, args ...any) *Error {

@@ -1,6 +1,7 @@
 package lambdaapi
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -23,7 +24,8 @@ const (
 	headerErrorType = "X-Amzn-Errortype"
 )
 
-// NewHandler serves the API for functions. Unknown paths get a JSON error, too: an SDK cannot read anything else.
+// NewHandler serves the API for functions, to everybody who can connect. Unknown paths get a JSON error, too: an SDK cannot read anything
+// else.
 func NewHandler(functions Invoker) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations", func(w http.ResponseWriter, r *http.Request) {
@@ -32,6 +34,9 @@ func NewHandler(functions Invoker) http.Handler {
 			refuse(w, id, err)
 		}
 	})
+	if d, ok := functions.(Describer); ok {
+		describe(mux, d)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, uuid.NewString(), userError(http.StatusNotFound, "UnknownOperationException",
 			"no such operation: %s %s", r.Method, r.URL.Path))
@@ -39,12 +44,49 @@ func NewHandler(functions Invoker) http.Handler {
 	return mux
 }
 
+// NewSignedHandler is NewHandler for those who sign their requests with the key, as AWS's clients do.
+func NewSignedHandler(functions Invoker, v Verifier) http.Handler {
+	inside := NewHandler(functions)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := v.admit(w, r); err != nil {
+			refuse(w, uuid.NewString(), err)
+			return
+		}
+		inside.ServeHTTP(w, r.WithContext(withCaller(r.Context(), v.KeyID)))
+	})
+}
+
+type callerKey struct{}
+
+func withCaller(ctx context.Context, keyID string) context.Context {
+	return context.WithValue(ctx, callerKey{}, keyID)
+}
+
+func callerOf(ctx context.Context) string {
+	id, _ := ctx.Value(callerKey{}).(string)
+	return id
+}
+
+// nameOf is the function that a request's path and query name.
+func nameOf(r *http.Request) (name, version string, err error) {
+	if name, version, err = parseName(r.PathValue("name")); err != nil {
+		return "", "", err
+	}
+	if q := r.URL.Query().Get("Qualifier"); q != "" {
+		if !qualifier.MatchString(q) || (version != "" && version != q) {
+			return "", "", invalidParameter("Qualifier", q)
+		}
+		version = q
+	}
+	return name, version, nil
+}
+
 func serve(w http.ResponseWriter, r *http.Request, functions Invoker, id string) error {
 	req, err := parse(w, r)
 	if err != nil {
 		return err
 	}
-	req.ID = id
+	req.ID, req.Caller = id, callerOf(r.Context())
 	resp, err := functions.Invoke(r.Context(), req)
 	if err != nil {
 		return err
@@ -57,14 +99,8 @@ func serve(w http.ResponseWriter, r *http.Request, functions Invoker, id string)
 }
 
 func parse(w http.ResponseWriter, r *http.Request) (req Request, err error) {
-	if req.Function, req.Qualifier, err = parseName(r.PathValue("name")); err != nil {
+	if req.Function, req.Qualifier, err = nameOf(r); err != nil {
 		return req, err
-	}
-	if q := r.URL.Query().Get("Qualifier"); q != "" {
-		if !qualifier.MatchString(q) || (req.Qualifier != "" && req.Qualifier != q) {
-			return req, invalidParameter("Qualifier", q)
-		}
-		req.Qualifier = q
 	}
 	switch req.Kind = Kind(r.Header.Get(headerKind)); req.Kind {
 	case "":
@@ -118,8 +154,7 @@ func readPayload(w http.ResponseWriter, r *http.Request, kind Kind) (json.RawMes
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return nil, userError(http.StatusRequestEntityTooLarge, "RequestTooLargeException",
-			"Request must be smaller than %d bytes for the InvokeFunction operation", limit)
+		return nil, requestTooLarge(limit)
 	}
 	if err != nil {
 		return nil, InvalidContent(fmt.Errorf("read the payload: %w", err))
@@ -173,6 +208,9 @@ func refuse(w http.ResponseWriter, id string, err error) {
 	h.Set(headerRequestID, id)
 	h.Set(headerErrorType, refusal.Code)
 	h.Set("Content-Type", "application/json")
+	if refusal.Status == http.StatusTooManyRequests {
+		h.Set("Retry-After", "1")
+	}
 	w.WriteHeader(refusal.Status)
 	_ = json.NewEncoder(w).Encode(refusal)
 }
