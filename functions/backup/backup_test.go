@@ -302,7 +302,7 @@ func TestCancelled(t *testing.T) {
 	f.Make("app", 50)
 	ctx, cancel := context.WithCancel(t.Context())
 	p := functions.Progress{Phase: func(name string) func(int64) {
-		if name == "store" {
+		if name == "check and store" {
 			cancel()
 		}
 		return func(int64) {}

@@ -23,16 +23,11 @@ const keyAttempts = 20
 // read checks and reads the table in one transaction, and stores what it reads unless the bucket has it.
 func (a *attempt) read(ctx context.Context) error {
 	opts := table.SnapshotOptions{
-		MaxPause: a.table.Settings.MaxPause, Wait: a.Busy,
+		MaxPause: a.table.Settings.MaxPause, Wait: a.Busy, Beside: true,
 		Progress: func(phase string, done, total int64) { a.progress.Tell(done, total, phase) },
 	}
-	end := a.progress.Begin("check")
-	err := table.TakeSnapshot(ctx, a.table.Path, opts, func(ctx context.Context, s *table.Snapshot) error {
-		end(s.Stats().Bytes)
-		end = a.progress.Begin("store")
-		a.entry.Notes = append(a.entry.Notes, s.Unsupported()...)
-		return a.store(ctx, s)
-	})
+	end := a.progress.Begin("check and store")
+	err := table.TakeSnapshot(ctx, a.table.Path, opts, a.store)
 	end(a.entry.BytesRead)
 	if errors.Is(err, errUnchanged) {
 		a.sound()
@@ -92,7 +87,8 @@ func snapshotID(ctx context.Context, s *table.Snapshot) (string, error) {
 	return "", fmt.Errorf("%w: it has no pages", table.ErrEmpty)
 }
 
-// encode writes the backup to w. Whether the content is new is known only when all of it was read.
+// encode writes the backup to w. Whether the content is sound, and new, is known only when all of it was read: until then it
+// is in no bucket.
 func (a *attempt) encode(ctx context.Context, s *table.Snapshot, key archive.Key, w io.Writer) (archive.Manifest, error) {
 	stats := s.Stats()
 	encoder, err := a.Catalogue.NewEncoder(w, archive.EncoderOptions{
@@ -108,6 +104,7 @@ func (a *attempt) encode(ctx context.Context, s *table.Snapshot, key archive.Key
 		Rows: s.Rows(), Schema: s.Schema(), SQLiteVersion: stats.SQLiteVersion, ToolVersion: a.ToolVersion,
 		JournalMode: stats.JournalMode, Encoding: stats.Encoding, UserVersion: stats.UserVersion, ApplicationID: stats.ApplicationID,
 	}
+	a.entry.Notes = append(a.entry.Notes, s.Unsupported()...)
 	m.State = a.mark()
 	if m, err = encoder.Close(m); err != nil {
 		return archive.Manifest{}, err

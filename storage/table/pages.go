@@ -56,6 +56,11 @@ func (s *Snapshot) eachPage(ctx context.Context, yield func(Page, error) bool) e
 		if int64(len(page.Data)) != s.stats.PageSize {
 			return &CorruptError{s.stats.Path, []string{fmt.Sprintf("page %d has %d bytes", n, len(page.Data))}}
 		}
+		if n == s.stats.PageCount {
+			if _, err := s.verdict(); err != nil {
+				return err
+			}
+		}
 		if !yield(page, nil) {
 			return nil
 		}

@@ -14,9 +14,13 @@ const defaultPause = time.Second
 
 // SnapshotOptions say how to take a snapshot. The zero value checks first and keeps writers waiting for 1 s at most.
 type SnapshotOptions struct {
-	SkipCheck bool          // no integrity_check; rows are counted all the same
-	MaxPause  time.Duration // how long writers of a table with a rollback journal may be kept waiting at a time; 0: 1 s
-	Wait      time.Duration // how long to wait for a lock; 0: 5 s
+	SkipCheck bool // no integrity_check; rows are counted all the same
+	// Beside checks on a connection of its own while the pages are read, where both see the same commit. Then use is called before
+	// the verdict is known: Pages ends with a *CorruptError in place of the last page unless the table passes, and Rows and
+	// Unsupported wait for the verdict. Whoever stores pages as they come must not call it a snapshot before Pages has ended.
+	Beside   bool
+	MaxPause time.Duration // how long writers of a table with a rollback journal may be kept waiting at a time; 0: 1 s
+	Wait     time.Duration // how long to wait for a lock; 0: 5 s
 	// Progress is told what is done: copy (bytes), integrity_check and count (SQL tables).
 	Progress func(phase string, done, total int64)
 }
@@ -24,25 +28,33 @@ type SnapshotOptions struct {
 // Snapshot is one committed state of a table, whole. It is valid until the function that it was handed to returns, and not
 // safe for concurrent use.
 type Snapshot struct {
-	conn        *conn
-	stats       Stats
-	rows        map[string]int64
-	schema      []string
-	unsupported []string
-	free        []byte
+	conn    *conn
+	stats   Stats
+	schema  []string
+	free    []byte
+	verdict func() (CheckReport, error) // waits for the check, and returns its report if the table has passed
 }
 
 // Stats measures the snapshot.
 func (s *Snapshot) Stats() Stats { return s.stats }
 
-// Rows counts the rows of each SQL table.
-func (s *Snapshot) Rows() map[string]int64 { return maps.Clone(s.rows) }
+// Rows counts the rows of each SQL table; nil if the check failed.
+func (s *Snapshot) Rows() map[string]int64 {
+	r, err := s.verdict()
+	if err != nil {
+		return nil
+	}
+	return maps.Clone(r.Rows)
+}
 
 // Schema is the SQL of every table, index, view and trigger, in the order in which they were made.
 func (s *Snapshot) Schema() []string { return slices.Clone(s.schema) }
 
 // Unsupported says what the check could not look at; see CheckReport.
-func (s *Snapshot) Unsupported() []string { return slices.Clone(s.unsupported) }
+func (s *Snapshot) Unsupported() []string {
+	r, _ := s.verdict()
+	return slices.Clone(r.Unsupported)
+}
 
 // TakeSnapshot hands one committed state of the table at path to use: checked, counted and read in one read transaction.
 // The pages are those of a plain database file: what is in the WAL is in them. The header is as stored, so a table in WAL mode
@@ -53,7 +65,7 @@ func (s *Snapshot) Unsupported() []string { return slices.Clone(s.unsupported) }
 // temporary file beside it, and the snapshot is that of the copy. A commit between two locks makes the copy start again; if
 // commits never stop, and the copy takes longer than MaxPause at once, the error is ErrWouldBlock.
 //
-// A table that fails its check is a *CorruptError, and use is not called. The error of use is returned as it is.
+// A table that fails its check is a *CorruptError, and use is not called (but see Beside). The error of use is returned as it is.
 // Others: ErrBusy, ErrNoSpace (for the copy), ErrNotDatabase, ErrNetworkFS, ErrForeignJournal, fs.ErrNotExist.
 func TakeSnapshot(ctx context.Context, path string, opts SnapshotOptions, use func(context.Context, *Snapshot) error) error {
 	path, err := absolute(path)
@@ -75,7 +87,7 @@ func TakeSnapshot(ctx context.Context, path string, opts SnapshotOptions, use fu
 		err = snapshotOfCopy(ctx, path, opts, once)
 	}
 	switch {
-	case used != nil:
+	case used != nil && (errors.Is(used, ErrCorrupt) || !errors.Is(err, ErrCorrupt)):
 		return used
 	case err != nil:
 		return fmt.Errorf("snapshot of %s: %w", path, asCorrupt(path, err))
@@ -103,8 +115,18 @@ func snapshot(ctx context.Context, path, file string, how openOptions, opts Snap
 	if err != nil {
 		return err
 	}
+	if opts.Beside && !opts.SkipCheck {
+		err = c.snapshotBeside(ctx, path, file, how, opts, use)
+		if !errors.Is(err, errApart) {
+			return errors.Join(err, c.close())
+		}
+	}
 	err = c.read(ctx, func() error {
-		s, err := c.snapshot(ctx, path, missing, opts)
+		r, err := c.report(ctx, path, missing, opts)
+		if err != nil {
+			return err
+		}
+		s, err := c.snapshot(ctx, path, r.Stats, func() (CheckReport, error) { return r, nil })
 		if err != nil {
 			return err
 		}
@@ -113,17 +135,23 @@ func snapshot(ctx context.Context, path, file string, how openOptions, opts Snap
 	return errors.Join(err, c.close())
 }
 
-func (c *conn) snapshot(ctx context.Context, path string, missing []string, opts SnapshotOptions) (*Snapshot, error) {
+// report checks the table; a table that fails is a *CorruptError.
+func (c *conn) report(ctx context.Context, path string, missing []string, opts SnapshotOptions) (CheckReport, error) {
 	check := CheckOptions{skip: opts.SkipCheck, Progress: opts.Progress}
 	check.defaults()
 	r := CheckReport{path: path, Rows: map[string]int64{}}
 	if err := r.take(r.run(ctx, c, missing, check)); err != nil {
-		return nil, err
+		return r, err
 	}
 	if len(r.Problems) > 0 {
-		return nil, &CorruptError{path, r.Problems}
+		return r, &CorruptError{path, r.Problems}
 	}
-	s := &Snapshot{conn: c, stats: r.Stats, rows: r.Rows, unsupported: r.Unsupported}
+	return r, nil
+}
+
+// snapshot is what the read transaction of c sees.
+func (c *conn) snapshot(ctx context.Context, path string, stats Stats, verdict func() (CheckReport, error)) (*Snapshot, error) {
+	s := &Snapshot{conn: c, stats: stats, verdict: verdict}
 	var err error
 	if s.free, err = c.freeMap(ctx, s.stats); err != nil {
 		return nil, err
