@@ -131,6 +131,7 @@ func (s *session) turn(gen ledger.Generation) error {
 	if err := s.ledger.Settle(s.readSum); err != nil {
 		return err
 	}
+	s.due.Store(s.full)
 	return s.ledger.Stage(gen, 1, nil)
 }
 
@@ -228,13 +229,8 @@ func (t *Table) checkpoint(ctx context.Context, s *session) (bool, error) {
 		return false, err
 	}
 	whole := context.WithoutCancel(ctx) // half a step would leave the pin in the air
-	settled := false
-	defer func() {
-		s.due.Store(s.full)
-		if !settled {
-			s.due.Store(int64(s.tail.frame) + s.full) // something is in the way: do not try at every commit
-		}
-	}()
+	// Until the WAL starts anew it only grows, whether it was settled or something is in the way.
+	defer func() { s.due.Store(int64(s.tail.frame) + s.full) }()
 	if err := s.bulk(whole); err != nil {
 		return false, err
 	}
@@ -244,8 +240,7 @@ func (t *Table) checkpoint(ctx context.Context, s *session) (bool, error) {
 	}
 	defer release()
 	s.dirty.Store(false)
-	settled, err = s.settle(whole, true)
-	return settled, err
+	return s.settle(whole, true)
 }
 
 // afterCommit looks at the WAL after a commit: it notes a new generation in the ledger, so that after a crash the WAL is known

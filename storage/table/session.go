@@ -29,7 +29,7 @@ type session struct {
 	writer   *sql.DB
 	readers  *sql.DB
 	ledger   *ledger.Ledger
-	due      atomic.Int64  // full, or more while a reader is in the way
+	due      atomic.Int64  // full, counted from the last checkpoint of this generation of the WAL
 	dirty    atomic.Bool   // something was committed since the last checkpoint
 	turning  atomic.Bool   // the next commit may start the WAL anew
 	noted    atomic.Uint64 // the WAL generation that the ledger has, packed

@@ -32,7 +32,7 @@ type Options struct {
 	RecoverWait time.Duration
 	BusyTimeout time.Duration // wait for a lock that another process has; default 5 s
 	Readers     int           // most connections that read at the same time; default 4
-	// CheckpointBytes is how long the WAL gets before a checkpoint. Default: 4 MiB.
+	// CheckpointBytes is how long the WAL gets before a checkpoint. Default: 8 MiB.
 	CheckpointBytes int64
 	// Idle is how long nothing must be written before what is in the WAL is checkpointed anyway. Default: 1 s.
 	Idle time.Duration
@@ -57,7 +57,7 @@ func (o Options) withDefaults() Options {
 	o.RecoverWait = cmp.Or(o.RecoverWait, time.Minute)
 	o.BusyTimeout = cmp.Or(o.BusyTimeout, 5*time.Second)
 	o.Readers = cmp.Or(o.Readers, 4)
-	o.CheckpointBytes = cmp.Or(o.CheckpointBytes, 4<<20)
+	o.CheckpointBytes = cmp.Or(o.CheckpointBytes, 8<<20)
 	o.Idle = cmp.Or(o.Idle, time.Second)
 	o.ProbeEvery = cmp.Or(o.ProbeEvery, 2*time.Second)
 	o.VerifyBytes = cmp.Or(o.VerifyBytes, 64<<20)
