@@ -20,7 +20,7 @@ func (s *Store) setAside(ctx context.Context, cause error) error {
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	defer guard.release()
+	defer func() { _ = guard.release() }() // a lock that is not released ends with the process
 	if err := s.disconnect(); err != nil {
 		s.opts.Logger.Warn("close damaged history", "path", s.path, "error", err)
 	}

@@ -60,7 +60,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		err = s.setAside(ctx, err)
 	}
 	if err != nil {
-		s.disconnect()
+		_ = s.disconnect() // the error above is the one that counts
 		return nil, fmt.Errorf("open history %s: %w", path, err)
 	}
 	return s, nil
@@ -74,7 +74,7 @@ func OpenReader(ctx context.Context, path string, opts Options) (*Store, error) 
 		return nil, fmt.Errorf("open history: %w", err)
 	}
 	if err := s.connect(ctx); err != nil {
-		s.disconnect()
+		_ = s.disconnect() // the error above is the one that counts
 		return nil, fmt.Errorf("open history %s to read: %w", path, err)
 	}
 	return s, nil

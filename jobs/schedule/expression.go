@@ -5,6 +5,7 @@
 package schedule
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -65,7 +66,7 @@ func Parse(text, timezone string) (Expression, error) {
 	default:
 		err = problem{"is not rate(...), cron(...) or at(...)", guess(trimmed)}
 	}
-	if p, is := err.(problem); is {
+	if p := (problem{}); errors.As(err, &p) {
 		return Expression{}, &ParseError{Expression: text, Problem: p.what, Try: p.hint}
 	}
 	return x, nil

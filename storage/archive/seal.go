@@ -84,7 +84,7 @@ func decrypt(src io.ReaderAt, size int64, ids []age.Identity) (io.ReaderAt, int6
 		return nil, 0, formatError("header of the encryption: %v", keyErr)
 	}
 	// The key fits, and the last chunk, which says that it is the last, does not.
-	return nil, 0, fmt.Errorf("%w, or its end was changed: %v", ErrTruncated, err)
+	return nil, 0, fmt.Errorf("%w, or its end was changed: %w", ErrTruncated, err)
 }
 
 func endsEarly(err error) bool {

@@ -250,8 +250,8 @@ func TestTaskMovesSurviveACut(t *testing.T) {
 		ctx, at := t.Context(), newClock()
 		live, dead := openTable(t, "task_queue"), openTable(t, "task_dead_letter")
 		queue := must(NewTaskQueue(ctx, live, dead, at.now))(t)
-		task := must(queue.Enqueue(ctx, Task{Queue: "q", Payload: "p", MaxAttempts: 1}))(t)
-		task = must(queue.Claim(ctx, "q", "w", 0))(t)
+		must(queue.Enqueue(ctx, Task{Queue: "q", Payload: "p", MaxAttempts: 1}))(t)
+		task := must(queue.Claim(ctx, "q", "w", 0))(t)
 
 		left := n
 		failing := func() error {
