@@ -63,6 +63,7 @@ func (a *adapter[E, R]) Run(ctx context.Context, call jobs.Call) (json.RawMessag
 	}}
 	report, err := a.work.Run(ctx, e, call.Table, progress)
 	a.house.watch.ended(call.Table)
+	a.house.suspectLater(call.Table, err)
 	entry, encodeErr := json.Marshal(report)
 	if err == nil && encodeErr != nil {
 		err = fmt.Errorf("encode the report: %w", encodeErr)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"tablekeeper/infra/hub"
 	"tablekeeper/infra/lambdaapi"
 	"tablekeeper/jobs"
 	"tablekeeper/jobs/history"
@@ -21,6 +22,7 @@ type control struct {
 	house   *house
 	service *jobs.Service
 	started time.Time
+	stores  hub.Stores // the six stores, if the service has them
 }
 
 func (c *control) handler() http.Handler {

@@ -30,6 +30,11 @@ func (p *program) openFleet(ctx context.Context, service bool) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
+	if service && len(cfg.Tables) > 0 && cfg.Stores != settings.Off {
+		if err := os.MkdirAll(cfg.Stores, 0o700); err != nil {
+			return nil, fmt.Errorf("make the folder of the stores: %w", err)
+		}
+	}
 	return p.fleetOf(ctx, cfg, p.logger(cfg, service))
 }
 
@@ -49,6 +54,9 @@ func (p *program) fleetOf(ctx context.Context, cfg settings.Config, log *slog.Lo
 	sources, err := shelfSources(cfg)
 	if err != nil {
 		return nil, err
+	}
+	if info, err := os.Stat(cfg.Stores); err == nil && info.IsDir() && cfg.Stores != settings.Off {
+		sources = append(sources, shelf.Source{Path: cfg.Stores})
 	}
 	if f.shelf, err = shelf.Open(sources, shelf.Options{Defaults: defaults, Now: p.now, Logger: log}); err != nil {
 		return nil, usage("correct "+cfg.Origin("tables"), "%w", err)

@@ -120,6 +120,7 @@ func (h *house) addBucketFunctions(ctx context.Context, all map[string]jobs.Func
 		Shelf: h.shelf, Catalogue: h.first.Catalogue, Bucket: h.first.Address, Held: h.locks.of, Now: h.now,
 	}))
 	all["restore"] = adapt(h, "restore", h.restorer())
+	all["recover"] = adapt(h, "recover", h.recoverer())
 	sweeper, err := h.sweeper(ctx)
 	all["sweep"] = adapt(h, "sweep", sweeper)
 	return err
@@ -229,6 +230,7 @@ func (h *house) Close(ctx context.Context) error {
 	if h.runner != nil {
 		errs = append(errs, h.runner.Shutdown(ctx))
 	}
+	errs = append(errs, h.shelf.CloseOwned())
 	if h.bus != nil {
 		errs = append(errs, h.bus.Close(ctx))
 	}

@@ -39,7 +39,7 @@ func scriptParams(dir string) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": exitStatus, "mktable": makeTable, "rows": countRows, "damage": damage, "keygen": makeKey, "fifo": makeFIFO, "await": awaitService, "awaitrun": awaitRun,
+			"status": exitStatus, "mktable": makeTable, "rows": countRows, "damage": damage, "execsql": runSQL, "rmall": removeAll, "rot": rot, "keygen": makeKey, "fifo": makeFIFO, "await": awaitService, "awaitrun": awaitRun,
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "race" {
@@ -161,4 +161,20 @@ func execSQL(ts *testscript.TestScript, file string, statements ...string) {
 		_, err := db.Exec(s)
 		ts.Check(err)
 	}
+}
+
+// runSQL runs SQL on a table: execsql FILE STATEMENT...
+func runSQL(ts *testscript.TestScript, _ bool, args []string) { execSQL(ts, args[0], args[1:]...) }
+
+// removeAll removes a folder: rmall DIR.
+func removeAll(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.RemoveAll(ts.MkAbs(args[0])))
+}
+
+// rot is damage that leaves no trace in the file's time, as a disk does it: rot FILE.
+func rot(ts *testscript.TestScript, neg bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	damage(ts, neg, args)
+	ts.Check(os.Chtimes(ts.MkAbs(args[0]), time.Time{}, info.ModTime()))
 }

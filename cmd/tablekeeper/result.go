@@ -29,6 +29,7 @@ type entry struct {
 	FileSize    int64  `json:"file_size"`
 	RecordCount int64  `json:"record_count"`
 	Quarantine  string `json:"quarantine"`
+	Rung        string `json:"rung"`
 	Tables      int    `json:"tables"`
 	BytesFreed  int64  `json:"bytes_freed"`
 	Holder      string `json:"holder"`
@@ -64,6 +65,10 @@ func (e entry) sentence() string {
 		return fmt.Sprintf("%s proved in %s: %s, %s", e.backup(), took, screen.Bytes(e.FileSize), screen.Count(int(e.RecordCount), "row"))
 	case "restored":
 		return fmt.Sprintf("from %s in %s: %s, %s", e.backup(), took, screen.Bytes(e.FileSize), screen.Count(int(e.RecordCount), "row"))
+	case "repaired":
+		return fmt.Sprintf("by %s in %s", e.Rung, took)
+	case "degraded":
+		return fmt.Sprintf("no backup was good: it is empty, after %s", took)
 	case "swept":
 		return fmt.Sprintf("%s looked at, %s freed in %s", screen.Count(e.Tables, "table"), screen.Bytes(e.BytesFreed), took)
 	case "skipped":

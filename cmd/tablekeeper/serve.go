@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tablekeeper/cmd/tablekeeper/screen"
+	"tablekeeper/cmd/tablekeeper/settings"
 )
 
 func newServe(p *program) *cobra.Command {
@@ -54,6 +55,11 @@ func (p *program) serve(ctx context.Context) (err error) {
 		return err
 	}
 	c := &control{house: h, service: service, started: p.now()}
+	if f.cfg.Stores != settings.Off {
+		if c.stores, err = h.openHub(ctx); err != nil {
+			return errors.Join(err, service.Stop(ctx))
+		}
+	}
 	return c.run(ctx, hold)
 }
 

@@ -192,6 +192,9 @@ func (r *recovery) pages(ctx context.Context, file string) (candidate, error) {
 		for _, b := range backups[:min(len(backups), maxSources)] {
 			started := r.Now()
 			fetched, err := r.fetch(ctx, source, b.Key, file, left)
+			if functions.BadBackup(err) {
+				fetched, err = r.fetch(ctx, source, b.Key, file, left) // the way to it may be to blame
+			}
 			if err != nil && !functions.BadBackup(err) {
 				return candidate{}, err
 			}

@@ -33,7 +33,7 @@ type Event struct {
 	Reason string `json:"reason"`  // who noticed what
 	Accept bool   `json:"accept"`  // the table is degraded, and is to be used as it is now
 	DryRun bool   `json:"dry_run"` // only say what is damaged and which rungs there are
-	// Force recovers a table that was recovered several times just now.
+	// Force recovers a table though it was recovered several times just now: a person has looked at it.
 	Force bool `json:"force"`
 	// Empty allows the last rung for a table that other programs own. Without it such a table is left as it is.
 	Empty bool `json:"empty"`
@@ -87,10 +87,11 @@ type Entry struct {
 
 // Shelf is what a recovery asks of the tables.
 type Shelf interface {
-	Place(name string) (shelf.Table, error)
+	Get(name string) (shelf.Table, error)
 	SetState(name string, state shelf.State, reason string) error
 	Owned(name string) *table.Table
 	OwnedReport(name string) table.Report
+	OwnedSchema(name string) []string
 }
 
 // Catalogue is what a recovery asks of the backups.
@@ -146,7 +147,7 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 	start := f.Now()
 	entry.Table = name
 	defer func() { entry.End(err, f.Now().Sub(start)) }()
-	t, err := f.Shelf.Place(name)
+	t, err := f.Shelf.Get(name)
 	if err != nil {
 		return entry, &functions.Failure{Err: err, Final: true}
 	}
@@ -200,19 +201,22 @@ const (
 
 // tooOften is the failure of a table that was recovered several times just now: something goes on damaging it.
 func (r *recovery) tooOften() error {
+	if r.event.Force || r.table.State == shelf.Healthy {
+		return nil
+	}
 	since, n := r.start.Add(-perWindow), 0
 	for _, at := range shelf.ReadRecovery(r.table.Path).Ended {
 		if at.After(since) && !at.After(r.start) {
 			n++
 		}
 	}
-	if n < maxRecoveries || r.event.Force {
+	if n < maxRecoveries {
 		return nil
 	}
 	return &functions.Failure{
 		Reason: "corrupt_again", Final: true,
 		Err: fmt.Errorf("the table was recovered %d times within %v and is damaged again: disk, memory or another program damage it", n, perWindow),
-		Try: "look for the cause, then: tablekeeper recover " + r.table.Name + " --force",
+		Try: "look for the cause, then: tablekeeper recover " + r.table.Name,
 	}
 }
 

@@ -164,7 +164,9 @@ func (r *recovery) end(state shelf.State) error {
 	}
 	return r.keep(func(k *shelf.Recovery) {
 		k.Outcome, k.Degraded = nil, state == shelf.Degraded
-		k.Ended = append(k.Ended, r.Now().UTC())
+		if r.entry.Method != "" {
+			k.Ended = append(k.Ended, r.Now().UTC())
+		}
 	})
 }
 
@@ -174,6 +176,9 @@ func (r *recovery) describe(c candidate) {
 	r.entry.Status, r.entry.Rung, r.entry.BackupUsed, r.entry.FileSize = c.status, c.step.Rung, c.backup, c.size
 	r.entry.RecordCount, r.entry.LostSince, r.entry.Lost = sum(c.rows), c.since, c.lost
 	r.entry.Detail = c.step.Detail
+	if c.status == functions.Degraded {
+		r.entry.Reason = "no_good_backup"
+	}
 	r.entry.LostRows = r.lostRows(c)
 	r.entry.Cause = string(r.scene.report.Cause)
 }

@@ -13,8 +13,16 @@ import (
 	"tablekeeper/storage/table"
 )
 
-// restore is the rung on which a whole backup is put in place: the newest that passes every check, of the first bucket that has one.
+// offered is a backup and where it is.
+type offered struct {
+	Source
+	archive.Backup
+}
+
+// restore is the rung on which a whole backup is put in place: the newest that passes every check, of the first bucket that has one. Those
+// of a table that had been emptied come last, wherever they are.
 func (r *recovery) restore(ctx context.Context) (candidate, error) {
+	var last []offered
 	for _, source := range r.Sources {
 		backups, err := source.Catalogue.Backups(ctx, r.table.Name)
 		if err != nil {
@@ -23,44 +31,60 @@ func (r *recovery) restore(ctx context.Context) (candidate, error) {
 		if len(backups) == 0 {
 			r.step(RungRestore, "", r.Now(), NotPossible, fmt.Errorf("no backup in %s", source.Bucket))
 		}
-		for _, b := range inOrder(backups) {
-			c, err := r.try(ctx, source, b)
-			if err != nil || c.file != "" {
+		for _, b := range backups {
+			o := offered{source, b}
+			empty, err := o.ofEmptied(ctx)
+			switch {
+			case err != nil:
+				return candidate{}, err
+			case empty:
+				last = append(last, o)
+				continue
+			}
+			if c, err := r.try(ctx, o); err != nil || c.file != "" {
 				return c, err
 			}
+		}
+	}
+	for _, o := range last {
+		if c, err := r.try(ctx, o); err != nil || c.file != "" {
+			return c, err
 		}
 	}
 	return candidate{}, nil
 }
 
-// inOrder puts the backups of a table that had been emptied last.
-func inOrder(all []archive.Backup) []archive.Backup {
-	all = slices.Clone(all)
-	slices.SortStableFunc(all, func(a, b archive.Backup) int { return rank(a) - rank(b) })
-	return all
-}
-
-func rank(b archive.Backup) int {
-	if b.Degraded {
-		return 1
+// ofEmptied tells whether the backup is of a degraded table. Only the manifest knows of one that was never proved.
+func (o offered) ofEmptied(ctx context.Context) (bool, error) {
+	reader, err := o.Catalogue.Open(ctx, o.Key)
+	switch {
+	case err == nil:
+		return reader.Manifest().Degraded(), nil
+	case functions.BadBackup(err):
+		return o.Degraded, nil // to be tried, and passed over
 	}
-	return 0
+	return false, err
 }
 
 // try restores one backup into a file and proves it.
-func (r *recovery) try(ctx context.Context, source Source, b archive.Backup) (candidate, error) {
+func (r *recovery) try(ctx context.Context, b offered) (candidate, error) {
 	started := r.Now()
 	file, err := r.temporary()
 	if err != nil {
 		return candidate{}, err
 	}
-	proof, err := functions.Drill{From: source.Catalogue, Mode: 0o644}.Run(ctx, b.Key, file, r.progress)
+	drill := functions.Drill{From: b.Catalogue, Mode: 0o644}
+	proof, err := drill.Run(ctx, b.Key, file, r.progress)
+	if functions.BadBackup(err) {
+		// Before a backup is passed over, the way to it is given a second chance.
+		proof, err = drill.Run(ctx, b.Key, file, r.progress)
+	}
 	if err != nil {
 		if !functions.BadBackup(err) {
 			return candidate{}, err
 		}
 		r.step(RungRestore, b.Key.String(), started, Failed, err)
-		if err := functions.Accuse(ctx, source.Catalogue, r.table.Path, source.Bucket, b.Key, r.Now(), err); err != nil {
+		if err := functions.Accuse(ctx, b.Catalogue, r.table.Path, b.Bucket, b.Key, r.Now(), err); err != nil {
 			r.note(err.Error())
 		}
 		return candidate{}, nil
@@ -73,7 +97,7 @@ func (r *recovery) try(ctx context.Context, source Source, b archive.Backup) (ca
 	if c.backup == r.scene.cold {
 		c.since, c.lost = time.Time{}, ""
 	}
-	c.step = r.succeed(RungRestore, c.backup, started, "the newest backup that passes every check, of "+source.Bucket, c.lost)
+	c.step = r.succeed(RungRestore, c.backup, started, "the newest backup that passes every check, of "+b.Bucket, c.lost)
 	return c, nil
 }
 
@@ -126,6 +150,9 @@ func (r *recovery) lastSchema(ctx context.Context) (schema []string, from string
 	}
 	if schema := r.schemaHere(ctx); len(schema) > 0 {
 		return schema, "of the damaged file"
+	}
+	if schema := r.Shelf.OwnedSchema(r.table.Name); len(schema) > 0 {
+		return schema, "that its owner gave"
 	}
 	return nil, "of nothing: it is not known"
 }

@@ -16,6 +16,7 @@ import (
 type OwnOptions struct {
 	Table    table.Options // OnCorrupt is ours
 	Settings Settings      // of a table that no source has
+	Schema   []string      // CREATE statements, for a table of which no backup and no readable page is left
 	// Recover makes a damaged table whole again. It is called once an incident, and again after a while if it fails.
 	Recover func(ctx context.Context, name string, r table.Report) error
 	// Backoff is how long to wait after so many failures (from 1) in a row. Default: 1 s, doubled up to 5 min.
@@ -133,6 +134,14 @@ func (s *Shelf) Owned(name string) *table.Table {
 	default:
 		return nil
 	}
+}
+
+// OwnedSchema is the schema that the owner of a table gave, nil if there is none.
+func (s *Shelf) OwnedSchema(name string) []string {
+	if o := s.ownedByName(name); o != nil {
+		return o.opts.Schema
+	}
+	return nil
 }
 
 // OwnedReport is what was last reported of an owned table, since it was last well; the zero Report if nothing was.

@@ -17,17 +17,19 @@ const Version = 1
 
 // Config is everything that can be configured. It is the shape of tablekeeper.yaml, too.
 type Config struct {
-	Version      int               `yaml:"version"`
-	Tables       []Source          `yaml:"tables"`
-	Bucket       string            `yaml:"bucket"`
-	SecondBucket string            `yaml:"second_bucket"`
-	State        string            `yaml:"state"`
-	Template     string            `yaml:"template"`
-	Encryption   Encryption        `yaml:"encryption"`
-	Credentials  Credentials       `yaml:"credentials"`
-	Parameters   map[string]Scalar `yaml:"parameters"`
-	Listen       string            `yaml:"listen"`
-	Log          Log               `yaml:"log"`
+	Version      int      `yaml:"version"`
+	Tables       []Source `yaml:"tables"`
+	Bucket       string   `yaml:"bucket"`
+	SecondBucket string   `yaml:"second_bucket"`
+	State        string   `yaml:"state"`
+	// Stores is the folder of the nine tables that the service owns; "off": it owns none. Default: stores in the state folder.
+	Stores      string            `yaml:"stores"`
+	Template    string            `yaml:"template"`
+	Encryption  Encryption        `yaml:"encryption"`
+	Credentials Credentials       `yaml:"credentials"`
+	Parameters  map[string]Scalar `yaml:"parameters"`
+	Listen      string            `yaml:"listen"`
+	Log         Log               `yaml:"log"`
 
 	// Path is the file that was read, "" if none was found.
 	Path string `yaml:"-"`

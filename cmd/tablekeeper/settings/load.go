@@ -126,7 +126,7 @@ func SearchPath(opts LoadOptions) []string {
 func Variables() map[string]string {
 	return map[string]string{
 		"tables": "TABLEKEEPER_TABLES", "bucket": "TABLEKEEPER_BUCKET", "second_bucket": "TABLEKEEPER_SECOND_BUCKET",
-		"state": "TABLEKEEPER_STATE", "template": "TABLEKEEPER_TEMPLATE",
+		"state": "TABLEKEEPER_STATE", "stores": "TABLEKEEPER_STORES", "template": "TABLEKEEPER_TEMPLATE",
 		"log.format": "TABLEKEEPER_LOG_FORMAT", "log.level": "TABLEKEEPER_LOG_LEVEL",
 		"encryption.identity_file":           "TABLEKEEPER_IDENTITY_FILE",
 		"encryption.recipients_file":         "TABLEKEEPER_RECIPIENTS_FILE",
@@ -149,6 +149,12 @@ func (c *Config) overrideAll(opts LoadOptions) {
 		{"bucket", f.Bucket, &c.Bucket, address},
 		{"second_bucket", f.SecondBucket, &c.SecondBucket, address},
 		{"state", f.State, &c.State, path},
+		{"stores", "", &c.Stores, func(s string) string {
+			if s == Off {
+				return s
+			}
+			return path(s)
+		}},
 		{"template", f.Template, &c.Template, path},
 		{"log.format", f.LogFormat, &c.Log.Format, plain},
 		{"log.level", f.LogLevel, &c.Log.Level, plain},

@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// Off is the value of stores of a service that owns no tables.
+const Off = "off"
+
 // absolute resolves path against dir; "" stays "".
 func absolute(dir, path string) string {
 	if path == "" || filepath.IsAbs(path) {
@@ -46,6 +49,9 @@ func (c *Config) resolve(dir string) {
 	}
 	c.Bucket = absoluteAddress(dir, c.Bucket)
 	c.SecondBucket = absoluteAddress(dir, c.SecondBucket)
+	if c.Stores != Off {
+		c.Stores = absolute(dir, c.Stores)
+	}
 	for _, p := range []*string{
 		&c.State, &c.Template, &c.Encryption.IdentityFile, &c.Encryption.RecipientsFile,
 		&c.Credentials.AccessKeyIDFile, &c.Credentials.SecretAccessKeyFile, &c.Credentials.SessionTokenFile,
@@ -69,6 +75,9 @@ func (c *Config) applyDefaults() {
 	}
 	if c.State == "" && len(c.Tables) > 0 {
 		c.State = filepath.Join(folderOf(c.Tables[0].Path), ".tablekeeper")
+	}
+	if c.Stores == "" && c.State != "" {
+		c.Stores = filepath.Join(c.State, "stores")
 	}
 }
 

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"tablekeeper/infra/hub"
+	"tablekeeper/jobs"
+	"tablekeeper/jobs/history"
+	"tablekeeper/storage/shelf"
+	"tablekeeper/storage/stores"
+	"tablekeeper/storage/table"
+)
+
+// ownedSchemas are the nine tables of the six stores, each with its schema: what a table that lost everything begins anew with.
+func ownedSchemas() map[string]string {
+	return map[string]string{
+		"agent_mailbox": stores.MailboxSchema, "agent_channels": stores.ChannelsSchema, "channel_history": stores.ChannelHistorySchema,
+		"task_queue": stores.TaskQueueSchema, "task_dead_letter": stores.TaskDeadLetterSchema,
+		"thread_messages": stores.ThreadMessagesSchema, "thread_replies": stores.ThreadRepliesSchema,
+		"message_history": stores.MessageHistorySchema, "config": stores.ConfigSchema,
+	}
+}
+
+// openHub opens the nine tables in the stores folder, as their owner, and the stores on them. A table that is damaged is being recovered when this
+// returns; its store answers when it is done. The tables are closed with the house.
+func (h *house) openHub(ctx context.Context) (s hub.Stores, err error) {
+	tables := map[string]stores.Table{}
+	for name, schema := range ownedSchemas() {
+		handle, err := h.shelf.Own(ctx, name, filepath.Join(h.cfg.Stores, name+".db"), shelf.OwnOptions{
+			Table: table.Options{Logger: h.log, Clock: h.now}, Schema: []string{schema}, Recover: h.recoverOwned,
+		})
+		if err != nil {
+			return s, errors.Join(fmt.Errorf("open the table %s of the stores: %w", name, err), h.shelf.CloseOwned())
+		}
+		tables[name] = &patient{Table: handle}
+	}
+	var errs [6]error
+	s.Mailbox, errs[0] = stores.NewMailbox(ctx, tables["agent_mailbox"], h.now)
+	s.Channels, errs[1] = stores.NewChannels(ctx, tables["agent_channels"], tables["channel_history"], h.now)
+	s.Tasks, errs[2] = stores.NewTaskQueue(ctx, tables["task_queue"], tables["task_dead_letter"], h.now)
+	s.Threads, errs[3] = stores.NewThreads(ctx, tables["thread_messages"], tables["thread_replies"], h.now)
+	s.History, errs[4] = stores.NewHistory(ctx, tables["message_history"], h.now)
+	s.Config, errs[5] = stores.NewConfig(ctx, tables["config"], h.now)
+	if err := errors.Join(errs[:]...); err != nil {
+		return s, errors.Join(err, h.shelf.CloseOwned())
+	}
+	for _, t := range tables {
+		t.(*patient).opened()
+	}
+	return s, nil
+}
+
+// routes registers the HTTP API of the stores.
+func routes(s hub.Stores) func(huma.API) {
+	return func(api huma.API) { hub.Register(api, s, unavailable) }
+}
+
+// unavailable tells the errors of a table that is being repaired, or waits for somebody to do so.
+func unavailable(err error) bool {
+	return errors.Is(err, table.ErrRecovering) || errors.Is(err, table.ErrDegraded) || errors.Is(err, table.ErrClosed)
+}
+
+// patient is a table that takes its schema later: a store must open though its table is out of service at that moment.
+type patient struct {
+	*table.Table
+
+	mu     sync.Mutex
+	open   bool
+	define []func(*sql.Tx) error
+}
+
+// Write implements stores.Table. Until the stores are open, all they write is their schema, which can be written again.
+func (p *patient) Write(ctx context.Context, fn func(*sql.Tx) error) error {
+	p.mu.Lock()
+	if !p.open {
+		p.define = append(p.define, fn)
+		p.mu.Unlock()
+		return nil
+	}
+	p.mu.Unlock()
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
+	return p.Table.Write(ctx, fn)
+}
+
+// Read implements stores.Table.
+func (p *patient) Read(ctx context.Context, fn func(*sql.Tx) error) error {
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
+	return p.Table.Read(ctx, fn)
+}
+
+func (p *patient) opened() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = true
+}
+
+// settle writes the schema, if that is still to be done.
+func (p *patient) settle(ctx context.Context) error {
+	p.mu.Lock()
+	todo := slices.Clone(p.define)
+	p.mu.Unlock()
+	for _, define := range todo {
+		if err := p.Table.Write(ctx, define); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.define = nil
+	return nil
+}
+
+// recoverOwned has the runner recover a table that this process owns.
+func (h *house) recoverOwned(ctx context.Context, name string, r table.Report) error {
+	h.tellCorruption(name, r.Err.Error())
+	return h.recoverNow(ctx, name, fmt.Sprintf("%s: %v", r.Cause, r.Err))
+}
+
+// recoverNow runs recover on a table and waits.
+func (h *house) recoverNow(ctx context.Context, name, reason string) error {
+	event, err := encodeEvent(map[string]any{"table": name, "reason": reason})
+	if err != nil {
+		return err
+	}
+	run, err := h.runner.Invoke(ctx, jobs.Invocation{Function: "recover", Event: event, Trigger: jobs.TriggerHotPath, Actor: "detection"})
+	switch {
+	case err != nil:
+		return err
+	case run.Status != history.Succeeded && run.Status != history.Skipped:
+		return fmt.Errorf("run %s %s: %s", run.ID, run.Status, run.Error)
+	}
+	return nil
+}
