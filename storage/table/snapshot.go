@@ -19,6 +19,7 @@ type SnapshotOptions struct {
 	// the verdict is known: Pages ends with a *CorruptError in place of the last page unless the table passes, and Rows and
 	// Unsupported wait for the verdict. Whoever stores pages as they come must not call it a snapshot before Pages has ended.
 	Beside   bool
+	Quick    bool          // quick_check in place of integrity_check: indexes are not compared with the rows
 	MaxPause time.Duration // how long writers of a table with a rollback journal may be kept waiting at a time; 0: 1 s
 	Wait     time.Duration // how long to wait for a lock; 0: 5 s
 	// Progress is told what is done: copy (bytes), integrity_check and count (SQL tables).
@@ -137,7 +138,7 @@ func snapshot(ctx context.Context, path, file string, how openOptions, opts Snap
 
 // report checks the table; a table that fails is a *CorruptError.
 func (c *conn) report(ctx context.Context, path string, missing []string, opts SnapshotOptions) (CheckReport, error) {
-	check := CheckOptions{skip: opts.SkipCheck, Progress: opts.Progress}
+	check := CheckOptions{skip: opts.SkipCheck, Quick: opts.Quick, Progress: opts.Progress}
 	check.defaults()
 	r := CheckReport{path: path, Rows: map[string]int64{}}
 	if err := r.take(r.run(ctx, c, missing, check)); err != nil {
