@@ -65,7 +65,7 @@ globs and paths: --tables, TABLEKEEPER_TABLES, or tables: in tablekeeper.yaml.`,
 	)
 	addCommands(root, "start", newDemo(p), newInit(p), newDiscover(p), newServe(p), newCheck(p))
 	addCommands(root, "work", newCompact(p), newBackup(p), newVerify(p), newRestore(p), newRecover(p), newSalvage(p), newInvoke(p))
-	addCommands(root, "look", newStatus(p), newBackups(p), newJobs(p), newRuns(p), newVersion(p))
+	addCommands(root, "look", newStatus(p), newBackups(p), newJobs(p), newRuns(p), newToken(p), newVersion(p))
 	root.AddCommand(newDemoWriter(p))
 	return root
 }
@@ -96,6 +96,7 @@ func (p *program) commonFlags(root *cobra.Command) {
 	f.StringVar(&p.flags.SecondBucket, "second-bucket", "", "`URL` of a second bucket, to restore from when the first has no good backup")
 	f.StringVar(&p.flags.State, "state", "", "`DIR` of the history (default .tablekeeper in the first folder of tables)")
 	f.StringVar(&p.flags.Template, "template", "", "SAM template `FILE` to use instead of the built-in one")
+	f.StringVar(&p.flags.Listen, "listen", "", "`HOST:PORT` of the dashboard and the API of serve (default 127.0.0.1:8420), or off")
 	f.StringVar(&p.flags.LogFormat, "log-format", "", "`FORMAT` of the log: text or json")
 	f.StringVar(&p.flags.LogLevel, "log-level", "", "`LEVEL` of the log: debug, info, warn or error")
 	f.BoolVar(&p.json, "json", false, "results as JSON; JSON Lines where a command works on many tables")

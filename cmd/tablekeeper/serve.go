@@ -60,6 +60,11 @@ func (p *program) serve(ctx context.Context) (err error) {
 			return errors.Join(err, service.Stop(ctx))
 		}
 	}
+	shown, err := p.openFront(ctx, c)
+	if err != nil {
+		return errors.Join(err, service.Stop(ctx))
+	}
+	defer func() { err = errors.Join(err, shown.Close(ctx)) }()
 	return c.run(ctx, hold)
 }
 

@@ -3,9 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,7 +14,7 @@ import (
 
 	"tablekeeper/cmd/tablekeeper/screen"
 	"tablekeeper/storage/shelf"
-	"tablekeeper/storage/table"
+	"tablekeeper/storage/shelf/health"
 )
 
 func newStatus(p *program) *cobra.Command {
@@ -52,63 +50,43 @@ asks neither SQLite nor the bucket. A table is overdue when its last backup is o
 	return cmd
 }
 
-// health is what status knows of one table.
-type health struct {
-	Table       string      `json:"table"`
-	Path        string      `json:"path"`
-	Health      string      `json:"health"` // healthy, unproved, none (no backup), overdue, suspect, recovering, degraded, missing, error
-	Reason      string      `json:"reason,omitempty"`
-	State       shelf.State `json:"state"`
-	Bytes       int64       `json:"bytes"`
-	WALBytes    int64       `json:"wal_bytes"`
-	FreeRatio   float64     `json:"free_ratio"`
-	Threshold   float64     `json:"threshold"`
-	JournalMode string      `json:"journal_mode,omitempty"`
-	LastBackup  time.Time   `json:"last_backup,omitzero"`
-	Backup      string      `json:"backup,omitempty"`
-	LastProved  time.Time   `json:"last_proved,omitzero"`
-	RPOMS       int64       `json:"rpo_ms"`
-}
-
 type statusSummary struct {
-	Tables    int            `json:"tables"`
-	Bytes     int64          `json:"bytes"`
-	FreeBytes int64          `json:"free_bytes"`
-	Unwell    int            `json:"unwell"`
-	Problems  int            `json:"problems"`
-	ByHealth  map[string]int `json:"by_health"`
-	Sentence  string         `json:"sentence"`
+	Tables    int                    `json:"tables"`
+	Bytes     int64                  `json:"bytes"`
+	FreeBytes int64                  `json:"free_bytes"`
+	Unwell    int                    `json:"unwell"`
+	Problems  int                    `json:"problems"`
+	ByHealth  map[health.Verdict]int `json:"by_health"`
+	Sentence  string                 `json:"sentence"`
 }
 
 type statusReport struct {
-	Tables   []health        `json:"tables"`
+	Tables   []health.Report `json:"tables"`
 	Problems []shelf.Problem `json:"problems"`
 	Summary  statusSummary   `json:"summary"`
 	now      time.Time
 }
-
-// badness orders health, worst first.
-var badness = []string{"missing", "error", "degraded", "suspect", "recovering", "overdue", "none", "unproved", "healthy"}
 
 func (f *fleet) status(ctx context.Context, patterns []string, now time.Time) (statusReport, error) {
 	tables, err := f.shelf.Select(patterns)
 	if err != nil {
 		return statusReport{}, err
 	}
-	report := statusReport{Tables: make([]health, len(tables)), Problems: []shelf.Problem{}, now: now}
+	report := statusReport{Tables: make([]health.Report, len(tables)), Problems: []shelf.Problem{}, now: now}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(2 * runtime.GOMAXPROCS(0))
 	for i, t := range tables {
 		group.Go(func() error {
-			report.Tables[i] = look(ctx, t, now)
+			report.Tables[i] = health.Look(ctx, t, now)
 			return ctx.Err()
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return report, err
 	}
-	slices.SortStableFunc(report.Tables, func(a, b health) int {
-		return cmp.Or(cmp.Compare(slices.Index(badness, a.Health), slices.Index(badness, b.Health)), a.LastBackup.Compare(b.LastBackup))
+	order := health.Verdicts()
+	slices.SortStableFunc(report.Tables, func(a, b health.Report) int {
+		return cmp.Or(cmp.Compare(slices.Index(order, a.Health), slices.Index(order, b.Health)), a.LastBackup.Compare(b.LastBackup))
 	})
 	for _, problem := range f.problems {
 		if !problem.Ignorable() {
@@ -119,61 +97,16 @@ func (f *fleet) status(ctx context.Context, patterns []string, now time.Time) (s
 	return report, nil
 }
 
-// look reads what is on the disk about one table.
-func look(ctx context.Context, t shelf.Table, now time.Time) health {
-	h := health{
-		Table: t.Name, Path: t.Path, State: t.State, Reason: t.Reason,
-		Threshold: t.Settings.Threshold, RPOMS: t.Settings.RPO.Milliseconds(),
-	}
-	record, recordErr := shelf.ReadRecord(t.Path)
-	if recordErr == nil {
-		h.LastBackup, h.Backup, h.LastProved = record.Created, record.Key, record.Proved
-		if record.Confirmed.After(h.LastBackup) {
-			h.LastBackup = record.Confirmed
-		}
-	}
-	stats, err := table.Stat(ctx, t.Path)
-	if err == nil {
-		h.Bytes, h.WALBytes, h.FreeRatio, h.JournalMode = stats.Bytes, stats.WALBytes, stats.FreeRatio, stats.JournalMode
-	}
-	switch {
-	case t.Missing || errors.Is(err, fs.ErrNotExist):
-		h.Health, h.Reason = "missing", "the file is gone: tablekeeper restore "+t.Name+" --in-place"
-	case err != nil:
-		h.Health, h.Reason = "error", err.Error()
-	case t.State != shelf.Healthy && t.State != "":
-		h.Health = string(t.State)
-	default:
-		h.judgeBackup(t, record, recordErr, now)
-	}
-	return h
-}
-
-func (h *health) judgeBackup(t shelf.Table, record shelf.Record, err error, now time.Time) {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		h.Health, h.Reason = "none", "no backup yet"
-	case err != nil:
-		h.Health, h.Reason = "error", err.Error()
-	case record.Distrust != "":
-		h.Health, h.Reason = "overdue", "no good backup: "+record.Distrust
-	case t.Settings.RPO > 0 && now.Sub(h.LastBackup) > t.Settings.RPO:
-		h.Health, h.Reason = "overdue", "the last backup is older than "+screen.Span(t.Settings.RPO)
-	case record.Proved.IsZero():
-		h.Health, h.Reason = "unproved", "no drill has restored the backup yet"
-	default:
-		h.Health = "healthy"
-	}
-}
-
 func (r *statusReport) summarize() {
-	s := statusSummary{Tables: len(r.Tables), Problems: len(r.Problems), ByHealth: map[string]int{}}
+	s := statusSummary{Tables: len(r.Tables), Problems: len(r.Problems), ByHealth: map[health.Verdict]int{}}
 	for _, h := range r.Tables {
 		s.Bytes += h.Bytes
-		s.FreeBytes += int64(float64(h.Bytes) * h.FreeRatio)
+		s.FreeBytes += h.FreeBytes
 		s.ByHealth[h.Health]++
+		if !h.Health.Well() {
+			s.Unwell++
+		}
 	}
-	s.Unwell = s.Tables - s.ByHealth["healthy"] - s.ByHealth["unproved"]
 	s.Sentence = s.sentence()
 	r.Summary = s
 }
@@ -184,10 +117,10 @@ func (s statusSummary) sentence() string {
 		share = float64(s.FreeBytes) / float64(s.Bytes)
 	}
 	words := []string{}
-	for _, h := range slices.Backward(badness) {
+	for _, h := range slices.Backward(health.Verdicts()) {
 		if n := s.ByHealth[h]; n > 0 {
-			name := map[string]string{"none": "without a backup", "unproved": "not proved yet", "error": "unreadable"}[h]
-			words = append(words, fmt.Sprintf("%d %s", n, cmp.Or(name, h)))
+			name := map[health.Verdict]string{health.NoBackup: "without a backup", health.Unproved: "not proved yet", health.Error: "unreadable"}[h]
+			words = append(words, fmt.Sprintf("%d %s", n, cmp.Or(name, string(h))))
 		}
 	}
 	text := fmt.Sprintf("%s, %s (%s free): %s.", screen.Count(s.Tables, "table"), screen.Bytes(s.Bytes), screen.Percent(share), strings.Join(words, ", "))
@@ -203,10 +136,10 @@ func (p *program) showStatus(r statusReport) error {
 	}
 	var rows [][]screen.Cell
 	for _, h := range r.Tables {
-		if p.quiet && (h.Health == "healthy" || h.Health == "unproved") {
+		if p.quiet && h.Health.Well() {
 			continue
 		}
-		rows = append(rows, h.row(r.now))
+		rows = append(rows, healthRow(h, r.now))
 	}
 	if len(rows) > 0 {
 		p.screen.Table([]string{"health", "table", "size>", "free>", "wal>", "backup", "proved", ""}, rows)
@@ -217,12 +150,12 @@ func (p *program) showStatus(r statusReport) error {
 	return nil
 }
 
-func (h health) row(now time.Time) []screen.Cell {
-	state := screen.Status(h.Health)
+func healthRow(h health.Report, now time.Time) []screen.Cell {
+	state := screen.Status(string(h.Health))
 	switch h.Health {
-	case "none":
+	case health.NoBackup:
 		state.Text = "! no backup"
-	case "missing":
+	case health.Missing:
 		state = screen.Cell{Text: "✗ missing", Tone: screen.Bad}
 	}
 	free := screen.Cell{Text: screen.Percent(h.FreeRatio)}

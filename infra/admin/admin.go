@@ -94,6 +94,8 @@ type Options struct {
 	Alerts  Alerts  // nil: no alerts are configured
 	// Covers tells whether a job is about a table, where its event alone does not say it.
 	Covers func(schedule.Job, shelf.Table) bool
+	// Refresh looks for new tables, if that is due; nil: somebody else does.
+	Refresh func(context.Context) error
 	// Routes are other APIs on the same listener. What is not under Prefix takes the role agent or operator.
 	Routes  []func(huma.API)
 	Metrics http.Handler // for /metrics, behind a token; nil: there is none here
@@ -102,7 +104,7 @@ type Options struct {
 	Hosts   []string
 	Secure  bool // it is reached by HTTPS
 	Version string
-	Build   string // differs from that of every other build
+	Build   string // differs where the page does; default: of the assets
 	Timing  Timing
 	Now     func() time.Time // default time.Now
 	Logger  *slog.Logger     // default: discards
@@ -155,11 +157,19 @@ func New(h House, opts Options) (*Server, error) {
 	}
 	s.http = newHTTP(s.log)
 	s.opts.Timing.fill()
+	if s.opts.Refresh == nil {
+		s.opts.Refresh = func(context.Context) error { return nil }
+	}
+	page, err := newPage(opts.Assets)
+	if err != nil {
+		return nil, err
+	}
+	s.opts.Build = cmp.Or(s.opts.Build, page.build())
 	s.started, s.plans = s.now(), newPlans(s.opts.Timing.Plan)
 	mux := http.NewServeMux()
 	s.api = humago.New(mux, s.config())
 	s.register()
-	if err := s.addPlain(mux); err != nil {
+	if err := s.addPlain(mux, page); err != nil {
 		return nil, err
 	}
 	s.handler = s.door(mux)
@@ -233,7 +243,7 @@ func (s *Server) register() {
 }
 
 // addPlain adds what is no part of the API.
-func (s *Server) addPlain(mux *http.ServeMux) error {
+func (s *Server) addPlain(mux *http.ServeMux, page http.Handler) error {
 	if e := s.api.OpenAPI().Components.Schemas.Map()["ErrorModel"]; e != nil {
 		for name, schema := range huma.SchemaFromType(s.api.OpenAPI().Components.Schemas, typeOf[Problem]()).Properties {
 			e.Properties[name] = schema
@@ -254,10 +264,6 @@ func (s *Server) addPlain(mux *http.ServeMux) error {
 		mux.HandleFunc("GET /metrics", s.metrics)
 	}
 	mux.Handle("/api/", noSuchRoute(mux))
-	page, err := newPage(s.opts.Assets)
-	if err != nil {
-		return err
-	}
 	mux.Handle("/", page)
 	return nil
 }
@@ -320,6 +326,7 @@ func reply[T any](body T, err error) (*answer[T], error) {
 	return &answer[T]{body}, nil
 }
 
+// operation is one of the admin API. The prefix keeps its name apart from those of other APIs on the listener.
 func (s *Server) operation(method, path, id, tag, summary string) huma.Operation {
-	return huma.Operation{Method: method, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary, BodyReadTimeout: s.opts.Timing.Body, MaxBodyBytes: MaxBody}
+	return huma.Operation{Method: method, Path: path, OperationID: "admin-" + id, Tags: []string{tag}, Summary: summary, BodyReadTimeout: s.opts.Timing.Body, MaxBodyBytes: MaxBody}
 }

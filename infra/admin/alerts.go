@@ -176,10 +176,13 @@ func (s *Server) registerPush(api huma.API) {
 	huma.Register(api, s.operation(http.MethodPost, "/alerts/push/subscriptions", "subscribe-push", "alerts", "Tell this browser, too"),
 		func(ctx context.Context, in *struct{ Body PushSubscription }) (*struct{}, error) {
 			a, err := s.alerts()
-			if err == nil {
-				err = a.Subscribe(ctx, in.Body)
+			if err != nil {
+				return nil, err
 			}
-			return nil, explain(err)
+			if err := a.Subscribe(ctx, in.Body); err != nil {
+				return nil, problem(http.StatusUnprocessableEntity, err.Error(), cmp.Or(hintIn(err), "send what PushManager.subscribe() gave, from a browser that can be reached"))
+			}
+			return nil, nil
 		})
 	huma.Register(api, s.operation(http.MethodDelete, "/alerts/push/subscriptions", "unsubscribe-push", "alerts", "Tell this browser no more"),
 		func(ctx context.Context, in *struct {

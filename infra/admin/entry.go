@@ -31,7 +31,7 @@ func entryFields() map[string]*huma.Schema {
 	return map[string]*huma.Schema{
 		"table": text(""), "status": text("compacted, skipped, backed_up, verified, restored, repaired, degraded, swept, failed; pending, running, lost"),
 		"reason": text("one word, for programs"), "detail": text("a sentence, for people"), "error": text(""), "hint": text("the next step"),
-		"duration_ms": integer(""), "blocked_ms": integer("the longest that a user of the table was held up"), "retried": integer("attempts before this one"),
+		"duration_ms": integer(""), "blocked_ms": integer("the longest that a user of the table was held up"), "retried": {Type: huma.TypeBoolean}, "attempts": integer(""),
 	}
 }
 

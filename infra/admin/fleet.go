@@ -111,6 +111,9 @@ func storedOf(b archive.Backup) Stored {
 }
 
 func (s *Server) tables(ctx context.Context, want func(health.Report) bool) ([]Table, error) {
+	if err := s.opts.Refresh(ctx); err != nil {
+		return nil, err
+	}
 	reports, err := s.Fleet.All(ctx)
 	if err != nil {
 		return nil, err
@@ -168,7 +171,7 @@ func (v view) of(t shelf.Table, r health.Report) Table {
 	}
 	for _, j := range v.jobs {
 		due, known := seen.Next[j.Function]
-		if j.Next.IsZero() || j.Paused || j.Disabled || known && due.Before(j.Next) || !forTable(j.Job, t.Name) {
+		if !slices.Contains(functionsOfATable, j.Function) || j.Next.IsZero() || j.Paused || j.Disabled || known && due.Before(j.Next) || !forTable(j.Job, t.Name) {
 			continue
 		}
 		if v.covers == nil || v.covers(j.Job, t) {

@@ -56,6 +56,8 @@ type Identity struct {
 var (
 	// ErrUnknownToken is a token, or a session, that is not known: wrong, revoked or expired.
 	ErrUnknownToken = errors.New("the token is not known")
+	// ErrBadName is a name that no token can have.
+	ErrBadName = errors.New("a name is made of a-z, 0-9 and . _ @ -, 64 at most")
 	// ErrNameTaken is a name that another token has.
 	ErrNameTaken = errors.New("a token of this name exists")
 )
@@ -170,7 +172,7 @@ func hashOf(secret string) []byte {
 // Errors: ErrNameTaken.
 func (k *Keys) AddToken(ctx context.Context, name string, role Role) (secret string, err error) {
 	if !tokenName.MatchString(name) {
-		return "", fmt.Errorf("%q is no name for a token: use a-z, 0-9, . _ @ -", name)
+		return "", fmt.Errorf("token %q: %w", name, ErrBadName)
 	}
 	if _, err := ParseRole(string(role)); err != nil {
 		return "", err

@@ -8,9 +8,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"maps"
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -47,6 +49,15 @@ func newPage(assets fs.FS) (*page, error) {
 		return nil, fmt.Errorf("read the dashboard's files: %w", err)
 	}
 	return p, nil
+}
+
+// build is a name for what the page is made of.
+func (p *page) build() string {
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(p.files)) {
+		fmt.Fprintln(sum, name, p.files[name].tag)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
 func newAsset(name string, data []byte) asset {

@@ -40,6 +40,9 @@ type Notice struct {
 
 func (s *Server) fleet(ctx context.Context) (Fleet, error) {
 	f := Fleet{ByHealth: map[health.Verdict]int{}, Problems: []shelf.Problem{}, Active: s.Runner.Active(), Version: s.opts.Version, Build: s.opts.Build, Started: s.started.UTC()}
+	if err := s.opts.Refresh(ctx); err != nil {
+		return f, err
+	}
 	reports, err := s.Fleet.All(ctx)
 	if err != nil {
 		return f, err

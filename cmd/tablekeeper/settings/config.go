@@ -29,7 +29,12 @@ type Config struct {
 	Credentials Credentials       `yaml:"credentials"`
 	Parameters  map[string]Scalar `yaml:"parameters"`
 	Listen      string            `yaml:"listen"`
-	Log         Log               `yaml:"log"`
+	// PublicURL is the address that people type, where a proxy stands before the service.
+	PublicURL     string `yaml:"public_url"`
+	MetricsListen string `yaml:"metrics_listen"` // for /metrics without a token; "": /metrics is on Listen, with one
+	TLS           TLS    `yaml:"tls"`
+	Alerts        Alerts `yaml:"alerts"`
+	Log           Log    `yaml:"log"`
 
 	// Path is the file that was read, "" if none was found.
 	Path string `yaml:"-"`

@@ -34,6 +34,7 @@ type Flags struct {
 	SecondBucket string
 	State        string
 	Template     string
+	Listen       string
 	LogFormat    string
 	LogLevel     string
 }
@@ -127,6 +128,7 @@ func Variables() map[string]string {
 	return map[string]string{
 		"tables": "TABLEKEEPER_TABLES", "bucket": "TABLEKEEPER_BUCKET", "second_bucket": "TABLEKEEPER_SECOND_BUCKET",
 		"state": "TABLEKEEPER_STATE", "stores": "TABLEKEEPER_STORES", "template": "TABLEKEEPER_TEMPLATE",
+		"listen": "TABLEKEEPER_LISTEN", "metrics_listen": "TABLEKEEPER_METRICS_LISTEN", "public_url": "TABLEKEEPER_PUBLIC_URL",
 		"log.format": "TABLEKEEPER_LOG_FORMAT", "log.level": "TABLEKEEPER_LOG_LEVEL",
 		"encryption.identity_file":           "TABLEKEEPER_IDENTITY_FILE",
 		"encryption.recipients_file":         "TABLEKEEPER_RECIPIENTS_FILE",
@@ -156,6 +158,9 @@ func (c *Config) overrideAll(opts LoadOptions) {
 			return path(s)
 		}},
 		{"template", f.Template, &c.Template, path},
+		{"listen", f.Listen, &c.Listen, plain},
+		{"metrics_listen", "", &c.MetricsListen, plain},
+		{"public_url", "", &c.PublicURL, plain},
 		{"log.format", f.LogFormat, &c.Log.Format, plain},
 		{"log.level", f.LogLevel, &c.Log.Level, plain},
 		{"encryption.identity_file", "", &c.Encryption.IdentityFile, path},

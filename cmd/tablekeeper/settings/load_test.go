@@ -68,7 +68,7 @@ func TestLoadRefuses(t *testing.T) {
 	write(t, filepath.Join(dir, "newer.yaml"), "version: 9\n")
 	write(t, filepath.Join(dir, "half.yaml"), "credentials: {access_key_id_file: a}\n")
 	write(t, filepath.Join(dir, "blind.yaml"), "encryption: {recipients: [age1]}\n")
-	write(t, filepath.Join(dir, "listen.yaml"), "listen: :8080\n")
+	write(t, filepath.Join(dir, "listen.yaml"), "listen: everywhere\n")
 	for name, f := range map[string]Flags{
 		"missing file":       {Config: "nope.yaml"},
 		"a folder":           {Config: "."},

@@ -58,6 +58,7 @@ func (c *Config) resolve(dir string) {
 	} {
 		*p = absolute(dir, *p)
 	}
+	c.resolveFront(dir)
 }
 
 func (c *Config) applyDefaults() {
@@ -71,7 +72,7 @@ func (c *Config) applyDefaults() {
 		c.Log.Level = "info"
 	}
 	if c.Listen == "" {
-		c.Listen = "socket"
+		c.Listen = DefaultListen
 	}
 	if c.State == "" && len(c.Tables) > 0 {
 		c.State = filepath.Join(folderOf(c.Tables[0].Path), ".tablekeeper")
@@ -105,12 +106,14 @@ func (c *Config) validate() error {
 	}{
 		{"log.format", c.Log.Format, []string{"text", "json"}},
 		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},
-		{"listen", c.Listen, []string{"socket"}},
 	} {
 		if !slices.Contains(choice.allowed, choice.value) {
 			return invalid("use "+strings.Join(choice.allowed, " or "),
 				"%s: %s is %q", c.Origin(choice.key), choice.key, choice.value)
 		}
+	}
+	if err := c.validateFront(); err != nil {
+		return err
 	}
 	return c.validateSecrets()
 }

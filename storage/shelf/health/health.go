@@ -8,8 +8,8 @@ package health
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"tablekeeper/storage/shelf"
@@ -95,7 +95,7 @@ func judge(t shelf.Table, stats table.Stats, err error, now time.Time) Report {
 	}
 	switch {
 	case t.Missing || errors.Is(err, fs.ErrNotExist):
-		r.Health, r.Missing, r.Reason = Missing, true, "the file is gone: restore it"
+		r.Health, r.Missing, r.Reason = Missing, true, "the file is gone: tablekeeper restore "+t.Name+" --in-place"
 	case err != nil:
 		r.Health, r.Reason = Error, err.Error()
 	case r.State != shelf.Healthy:
@@ -130,10 +130,22 @@ func (r *Report) judgeBackup(record shelf.Record, err error, rpo time.Duration, 
 	case record.Distrust != "":
 		r.Health, r.Reason = Overdue, "no good backup: "+record.Distrust
 	case rpo > 0 && now.Sub(r.LastBackup) > rpo:
-		r.Health, r.Reason = Overdue, fmt.Sprintf("the last backup is older than %s", rpo)
+		r.Health, r.Reason = Overdue, "the last backup is older than "+span(rpo)
 	case record.Proved.IsZero():
 		r.Health, r.Reason = Unproved, "no drill has restored the backup yet"
 	default:
 		r.Health = Healthy
 	}
+}
+
+// span shows a length of time without the zeros of time.Duration: 12h, 90m, 1h30m.
+func span(d time.Duration) string {
+	s := d.Round(time.Second).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
