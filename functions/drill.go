@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sync/errgroup"
+
 	"tablekeeper/storage/archive"
 	"tablekeeper/storage/table"
 )
@@ -104,9 +106,6 @@ func (d Drill) fetch(ctx context.Context, reader *archive.Reader, path string, p
 	if failed := target.failure(); failed != nil {
 		err = localError(failed) // not the backup's fault
 	}
-	if err == nil && d.Durable {
-		err = localError(file.Sync())
-	}
 	if closed := file.Close(); err == nil {
 		err = localError(closed)
 	}
@@ -114,30 +113,61 @@ func (d Drill) fetch(ctx context.Context, reader *archive.Reader, path string, p
 	return err
 }
 
-// check compares the file with what the manifest says of it.
+// check compares the file with what the manifest says of it. SQLite's own check and the traversal of every row run side by side,
+// and beside them the fsync.
 func (d Drill) check(ctx context.Context, proof *Proof, path string, p Progress) error {
 	end := p.Begin("check")
 	defer func() { end(proof.Manifest.Size) }()
-	report, err := table.Check(ctx, path, table.CheckOptions{
-		ForeignKeys: true, Traverse: true, Progress: func(phase string, done, total int64) { p.Tell(done, total, phase) },
+	tell := func(phase string, done, total int64) { p.Tell(done, total, phase) }
+	var report, traversed table.CheckReport
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		report, err = sound(ctx, path, table.CheckOptions{ForeignKeys: true, Progress: tell})
+		return err
 	})
-	if errors.Is(err, table.ErrCorrupt) || errors.Is(err, table.ErrNotDatabase) {
-		return fmt.Errorf("%w: %w", ErrNotAsDescribed, err)
+	group.Go(func() (err error) {
+		traversed, err = sound(ctx, path, table.CheckOptions{SkipIntegrity: true, Traverse: true})
+		return err
+	})
+	if d.Durable {
+		group.Go(func() error { return localError(syncFile(path)) })
 	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrHere, err)
+	if err := group.Wait(); err != nil {
+		return err
 	}
-	if err := report.Err(); err != nil {
-		return fmt.Errorf("%w: %w", ErrNotAsDescribed, err)
-	}
-	if !maps.Equal(report.Rows, proof.Manifest.Rows) {
-		return fmt.Errorf("%w: %s", ErrNotAsDescribed, rowsDiffer(report.Rows, proof.Manifest.Rows))
+	for _, rows := range []map[string]int64{report.Rows, traversed.Rows} {
+		if !maps.Equal(rows, proof.Manifest.Rows) {
+			return fmt.Errorf("%w: %s", ErrNotAsDescribed, rowsDiffer(rows, proof.Manifest.Rows))
+		}
 	}
 	for _, n := range report.Rows {
 		proof.Records += n
 	}
 	proof.ForeignKeys, proof.Unchecked = report.Violations, report.Unsupported
 	return nil
+}
+
+// sound checks a restored file; what is wrong with it is told apart from what is wrong here.
+func sound(ctx context.Context, path string, opts table.CheckOptions) (table.CheckReport, error) {
+	report, err := table.Check(ctx, path, opts)
+	if errors.Is(err, table.ErrCorrupt) || errors.Is(err, table.ErrNotDatabase) {
+		return report, fmt.Errorf("%w: %w", ErrNotAsDescribed, err)
+	}
+	if err != nil {
+		return report, fmt.Errorf("%w: %w", ErrHere, err)
+	}
+	if err := report.Err(); err != nil {
+		return report, fmt.Errorf("%w: %w", ErrNotAsDescribed, err)
+	}
+	return report, nil
+}
+
+func syncFile(path string) error {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
 }
 
 // rowsDiffer names a SQL table whose rows are not as many as they should be.

@@ -20,15 +20,14 @@ const (
 
 // CheckOptions say how deep to look. The zero value is SQLite's integrity_check and the row counts.
 type CheckOptions struct {
-	Quick       bool          // quick_check: do not look rows up in indexes
-	ForeignKeys bool          // foreign_key_check, too
-	Traverse    bool          // read every column of every row, and every entry of every index
-	Limit       int           // problems and violations to list; 0, and the most: 100
-	Wait        time.Duration // how long to wait for a lock; 0: 5 s
+	SkipIntegrity bool          // no integrity_check
+	Quick         bool          // quick_check: do not look rows up in indexes
+	ForeignKeys   bool          // foreign_key_check, too
+	Traverse      bool          // read every column of every row, and every entry of every index
+	Limit         int           // problems and violations to list; 0, and the most: 100
+	Wait          time.Duration // how long to wait for a lock; 0: 5 s
 	// Progress is told what is done: integrity_check, foreign_key_check, count and traverse; the last two by SQL table.
 	Progress func(phase string, done, total int64)
-
-	skip bool // no integrity_check
 }
 
 func (o *CheckOptions) defaults() {
@@ -170,7 +169,7 @@ func (r *CheckReport) run(ctx context.Context, c *conn, missing []string, opts C
 	for _, name := range missing {
 		r.Unsupported = append(r.Unsupported, fmt.Sprintf("needs collation %s: the order of its indexes is not checked", name))
 	}
-	if !opts.skip {
+	if !opts.SkipIntegrity {
 		if err := r.integrity(ctx, c, opts, len(missing) > 0); err != nil {
 			return err
 		}

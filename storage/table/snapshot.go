@@ -138,7 +138,7 @@ func snapshot(ctx context.Context, path, file string, how openOptions, opts Snap
 
 // report checks the table; a table that fails is a *CorruptError.
 func (c *conn) report(ctx context.Context, path string, missing []string, opts SnapshotOptions) (CheckReport, error) {
-	check := CheckOptions{skip: opts.SkipCheck, Quick: opts.Quick, Progress: opts.Progress}
+	check := CheckOptions{SkipIntegrity: opts.SkipCheck, Quick: opts.Quick, Progress: opts.Progress}
 	check.defaults()
 	r := CheckReport{path: path, Rows: map[string]int64{}}
 	if err := r.take(r.run(ctx, c, missing, check)); err != nil {
