@@ -79,10 +79,19 @@ func openBucket(ctx context.Context, f *fleet, u *url.URL, address string) (buck
 		"bucket %s: the scheme %q is not known", u.Redacted(), u.Scheme)
 }
 
-// openRemote opens a bucket at an S3 store. The configured files with its keys count where the address names none.
+// openRemote opens a bucket at an S3 store.
 func openRemote(
 	ctx context.Context, cfg settings.Config, u *url.URL, open func(context.Context, *url.URL, remote.Options) (*remote.Store, error),
 ) (bucket.Bucket, error) {
+	b, err := open(ctx, withKeyFiles(cfg, u), remote.Options{})
+	if err != nil {
+		return nil, usage("see docs/configuration.md, Where backups go", "%w", err)
+	}
+	return b, nil
+}
+
+// withKeyFiles is a bucket's address with the configured files of its keys, where it names none itself.
+func withKeyFiles(cfg settings.Config, u *url.URL) *url.URL {
 	query := u.Query()
 	named := query.Has("credentials_file") || query.Has("access_key_id_file")
 	for name, file := range map[string]string{
@@ -95,11 +104,7 @@ func openRemote(
 	}
 	with := *u
 	with.RawQuery = query.Encode()
-	b, err := open(ctx, &with, remote.Options{})
-	if err != nil {
-		return nil, usage("see docs/configuration.md, Where backups go", "%w", err)
-	}
-	return b, nil
+	return &with
 }
 
 // openFolder opens a folder as a bucket. The first time it is made; once a table has a backup in it, a folder that is missing or
