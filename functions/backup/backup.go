@@ -44,6 +44,8 @@ type Shelf interface {
 	functions.Selector
 	Get(name string) (shelf.Table, error)
 	SetState(name string, state shelf.State, reason string) error
+	// Owned is the handle of a table that this process owns, nil if it does not.
+	Owned(name string) *table.Table
 }
 
 // Config is what a Function is made of. All but the last three is required.
@@ -86,11 +88,12 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 	if err != nil {
 		return entry, err
 	}
-	if t.State == shelf.Recovering {
+	owned := f.Shelf.Owned(name)
+	if t.State == shelf.Recovering || t.State == shelf.Suspect && owned != nil {
 		entry.Skip("recovering", "the table is being recovered")
 		return entry, nil
 	}
-	a := &attempt{Function: f, event: event, table: t, progress: p, entry: &entry}
+	a := &attempt{Function: f, event: event, table: t, owned: owned, progress: p, entry: &entry}
 	if err := a.run(ctx); err != nil {
 		return entry, a.explain(err)
 	}
@@ -102,11 +105,13 @@ type attempt struct {
 	*Function
 	event    Event
 	table    shelf.Table
+	owned    *table.Table // nil: its pages cannot be compared with what was written
 	progress functions.Progress
 	entry    *Entry
 
-	token  table.Token  // of the file before anything of it was read
-	record shelf.Record // of the backup that the table may equal; zero if none is there to rely on
+	token   table.Token                 // of the file before anything of it was read
+	accepts func(page, sum uint32) bool // what the pages may be; nil: nobody knows
+	record  shelf.Record                // of the backup that the table may equal; zero if none is there to rely on
 }
 
 func (a *attempt) run(ctx context.Context) error {
@@ -236,6 +241,9 @@ func (a *attempt) explain(err error) error {
 	}
 	if !errors.Is(err, table.ErrCorrupt) && !errors.Is(err, table.ErrNotDatabase) {
 		return err
+	}
+	if a.owned != nil { // its owner knows, and has it recovered
+		return &functions.Failure{Err: err, Final: true, Try: "it is recovered by itself: tablekeeper runs list; nothing of the damaged table was stored"}
 	}
 	failure := &functions.Failure{Err: err, Final: true, Try: "tablekeeper restore " + a.table.Name + " --in-place; nothing of the damaged table was stored"}
 	if set := a.Shelf.SetState(a.table.Name, shelf.Suspect, err.Error()); set != nil {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"time"
 
 	"tablekeeper/functions"
 	"tablekeeper/storage/archive"
 	"tablekeeper/storage/bucket"
+	"tablekeeper/storage/ledger"
 	"tablekeeper/storage/shelf"
 	"tablekeeper/storage/table"
 )
@@ -53,6 +55,11 @@ func (a *attempt) sound() {
 
 // store uploads the snapshot under a key that sorts after all others of the table.
 func (a *attempt) store(ctx context.Context, s *table.Snapshot) error {
+	accepts, err := a.expect(ctx)
+	if err != nil {
+		return err
+	}
+	a.accepts = accepts
 	id, err := snapshotID(ctx, s)
 	if err != nil {
 		return err
@@ -73,6 +80,34 @@ func (a *attempt) store(ctx context.Context, s *table.Snapshot) error {
 			return err
 		}
 	}
+	return err
+}
+
+// expectPatience is how long to wait for an owned table that turns out to be damaged at this moment: its recovery needs the lock
+// that this run has.
+const expectPatience = 2 * time.Second
+
+// expect is what the pages of the snapshot may be; nil: nobody knows.
+func (a *attempt) expect(ctx context.Context) (func(page, sum uint32) bool, error) {
+	if a.owned == nil {
+		return nil, nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, expectPatience)
+	defer cancel()
+	accepts, err := a.owned.Expect(waiting)
+	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+		return nil, &functions.Failure{Reason: "recovering", Err: fmt.Errorf("ask what the pages of %s are: %w", a.table.Name, table.ErrRecovering)}
+	}
+	return accepts, err
+}
+
+// compare refuses a page that is not what was written: it would be damage in every backup from now on.
+func (a *attempt) compare(ctx context.Context, page table.Page) error {
+	if a.accepts == nil || page.Free || a.accepts(uint32(page.Number), ledger.Sum(page.Data)) {
+		return nil
+	}
+	err := &table.CorruptError{Path: a.table.Path, Problems: []string{fmt.Sprintf("page %d is not what was written", page.Number)}}
+	a.owned.Suspect(ctx, []uint32{uint32(page.Number)}, err)
 	return err
 }
 
@@ -97,7 +132,7 @@ func (a *attempt) encode(ctx context.Context, s *table.Snapshot, key archive.Key
 	if err != nil {
 		return archive.Manifest{}, err
 	}
-	if err := a.copyPages(encoder, s.Pages(ctx), stats); err != nil {
+	if err := a.copyPages(ctx, encoder, s.Pages(ctx), stats); err != nil {
 		return archive.Manifest{}, err
 	}
 	m := archive.Manifest{
@@ -124,10 +159,13 @@ func (a *attempt) mark() string {
 	return ""
 }
 
-func (a *attempt) copyPages(encoder *archive.Encoder, pages iter.Seq2[table.Page, error], stats table.Stats) error {
+func (a *attempt) copyPages(ctx context.Context, encoder *archive.Encoder, pages iter.Seq2[table.Page, error], stats table.Stats) error {
 	const every = 1024 // pages between two words about progress
 	total := stats.PageCount * stats.PageSize
 	for page, err := range pages {
+		if err == nil {
+			err = a.compare(ctx, page)
+		}
 		if err != nil {
 			return err
 		}

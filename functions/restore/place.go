@@ -51,6 +51,37 @@ func makeStateDir(path string) (tidy func(), err error) {
 
 // put makes the file the one at the destination.
 func (r *restore) put(ctx context.Context, file string, p functions.Progress) error {
+	if r.path == r.table.Path {
+		if owned := r.Shelf.Owned(r.table.Name); owned != nil {
+			return r.putOwned(ctx, owned, file, p)
+		}
+	}
+	return r.exchange(ctx, file, p)
+}
+
+// putOwned takes an owned table out of service meanwhile. If nothing comes of it, the table is as it was, in service or not.
+func (r *restore) putOwned(ctx context.Context, owned *table.Table, file string, p functions.Progress) error {
+	start := r.Now()
+	if err := owned.Detach(ctx); err != nil {
+		return err
+	}
+	whole := context.WithoutCancel(ctx)
+	_, err := table.StageLedger(ctx, r.path, file, nil)
+	if err == nil {
+		err = r.exchange(ctx, file, p)
+	}
+	if err != nil {
+		return errors.Join(err, owned.Attach(whole, table.AttachOptions{LedgerHolds: true}))
+	}
+	if r.entry.Method == Overwrite {
+		err = table.Forget(r.path) // it is of the old content
+	}
+	err = errors.Join(err, owned.Attach(whole, table.AttachOptions{Trusted: true}))
+	r.entry.BlockedMS = max(r.entry.BlockedMS, r.Now().Sub(start).Milliseconds())
+	return err
+}
+
+func (r *restore) exchange(ctx context.Context, file string, p functions.Progress) error {
 	_, err := os.Lstat(r.path)
 	r.entry.Method = Swap
 	if errors.Is(err, fs.ErrNotExist) {

@@ -63,6 +63,8 @@ const (
 type Shelf interface {
 	Place(name string) (shelf.Table, error)
 	SetState(name string, state shelf.State, reason string) error
+	// Owned is the handle of a table that this process owns, nil if it does not.
+	Owned(name string) *table.Table
 }
 
 // Catalogue is what a restore asks of the backups.
@@ -249,6 +251,12 @@ func (r *restore) settle(proof functions.Proof) error {
 	state, reason := shelf.Healthy, ""
 	if proof.Manifest.Degraded() {
 		state, reason = shelf.Degraded, "restored from a backup of the degraded table"
+	}
+	// A recovery that was under way, or had come to an empty table, is over.
+	kept := shelf.ReadRecovery(r.path)
+	kept.Outcome, kept.Degraded = nil, state == shelf.Degraded
+	if err := shelf.WriteRecovery(r.path, kept); err != nil {
+		r.entry.Notes = append(r.entry.Notes, err.Error())
 	}
 	if err := r.Shelf.SetState(r.table.Name, state, reason); err != nil && !errors.Is(err, shelf.ErrUnknown) {
 		r.entry.Notes = append(r.entry.Notes, err.Error())

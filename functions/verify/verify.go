@@ -40,6 +40,8 @@ type Entry struct {
 	BackupUsed  string  `json:"backup_used,omitempty"`
 	RecordCount int64   `json:"record_count"`
 	FileSize    int64   `json:"file_size"`
+	Scrubbed    int64   `json:"scrubbed,omitempty"`    // pages of an owned table that were compared with what was written
+	BadPages    int     `json:"bad_pages,omitempty"`   // of these, damaged ones
 	LastProved  string  `json:"last_proved,omitempty"` // newest backup known to restore, where this one did not
 	Drills      []Drill `json:"drills,omitempty"`
 }
@@ -65,6 +67,8 @@ type Drill struct {
 type Shelf interface {
 	functions.Selector
 	Get(name string) (shelf.Table, error)
+	// Owned is the handle of a table that this process owns, nil if it does not.
+	Owned(name string) *table.Table
 }
 
 // Catalogue is what a drill asks of the backups.
@@ -80,6 +84,7 @@ type Config struct {
 	Shelf     Shelf
 	Catalogue Catalogue
 	Bucket    string           // which bucket the catalogue is in, as the records of backups name it
+	ScrubRate int64            // bytes a second at which owned tables are scrubbed; 0: as fast as the disk
 	Scratch   string           // folder for the restored files; "": beside each table
 	Held      functions.Holder // the locks that the caller has taken
 	Now       func() time.Time // default time.Now
@@ -122,6 +127,9 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 	}
 	if _, err := functions.Resume(ctx, t.Path, f.Held.Of(name)); err != nil && !errors.Is(err, table.ErrLocked) {
 		entry.Notes = append(entry.Notes, err.Error())
+	}
+	if err := f.scrub(ctx, t, &entry, p); err != nil {
+		return entry, err
 	}
 	all, err := f.Catalogue.Backups(ctx, name)
 	if err != nil {
