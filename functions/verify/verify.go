@@ -136,6 +136,10 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 		entry.Outcome = CouldNotRun
 		return entry, err
 	}
+	if len(all) == 0 && neverBackedUp(t) {
+		entry.Skip("no_backup", "the table has no backup yet: tablekeeper backup "+name)
+		return entry, nil
+	}
 	chosen, err := choose(all, event.Backup, t)
 	if err != nil {
 		entry.Outcome = Failed
@@ -149,6 +153,12 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 	}
 	err = f.conclude(&entry, t, all)
 	return entry, err
+}
+
+// neverBackedUp tells a table that is new, and which sweep will find overdue in time, from one whose backups are gone.
+func neverBackedUp(t shelf.Table) bool {
+	_, err := shelf.ReadRecord(t.Path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // choose picks the backups that the event means; newest first.

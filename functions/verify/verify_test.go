@@ -155,13 +155,17 @@ func TestABitThatFlipsOnItsWay(t *testing.T) {
 func TestNoBackup(t *testing.T) {
 	f := functionstest.New(t)
 	f.Make("app", 1)
+	if entry, err := function(f).Run(t.Context(), Event{}, "app", functions.Progress{}); err != nil || entry.Status != functions.Skipped || entry.Reason != "no_backup" {
+		t.Errorf("a new table: %+v, %v", entry, err)
+	}
+	key := f.Backup("app")
+	f.Must(f.Bucket.Delete(context.Background(), key.String()))
+	f.Must(shelf.WriteRecord(f.Path("app"), shelf.Record{Table: "app", Key: key.String()}))
 	_, err := run(t, f, Event{}, Failed, "no_backup")
 	var failure *functions.Failure
 	if !errors.As(err, &failure) || failure.Hint() != "tablekeeper backup app" {
 		t.Errorf("%v", err)
 	}
-	key := f.Backup("app")
-	f.Must(f.Bucket.Delete(context.Background(), key.String()))
 	run(t, f, Event{Backup: key.String()}, Failed, "no_backup")
 }
 

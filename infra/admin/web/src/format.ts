@@ -14,10 +14,12 @@ export function duration(ms?: number): string {
   if (ms < 1000) return Math.round(ms) + " ms";
   const s = ms / 1000;
   if (s < 60) return s.toFixed(1) + " s";
-  if (s < 3600) return Math.floor(s / 60) + " min " + Math.round(s % 60) + " s";
-  if (s < 48 * 3600) return Math.floor(s / 3600) + " h " + Math.round((s % 3600) / 60) + " min";
+  if (s < 3600) return both(Math.floor(s / 60), "min", Math.floor(s % 60), "s");
+  if (s < 48 * 3600) return both(Math.floor(s / 3600), "h", Math.floor((s % 3600) / 60), "min");
   return Math.round(s / 86400) + " days";
 }
+
+const both = (a: number, unit: string, b: number, smaller: string) => a + " " + unit + (b ? " " + b + " " + smaller : "");
 
 export const percent = (ratio?: number) => (ratio === undefined ? "–" : (100 * ratio).toFixed(ratio < 0.1 ? 1 : 0) + " %");
 export const count = (n?: number) => (n === undefined ? "–" : n.toLocaleString("en"));

@@ -33,13 +33,13 @@ function Card({ t }: { t: Table }) {
   const next = Object.entries(t.next ?? {}).sort((a, b) => a[1].localeCompare(b[1]))[0];
   const late = t.rpo_ms !== undefined && (t.backup_age_ms ?? Infinity) > t.rpo_ms;
   return (
-    <li class={"card " + tone} data-table={t.table}>
+    <li class={"card is-" + tone} data-table={t.table}>
       <div class="head"><h3><a href={"/tables/" + t.table}>{t.table}</a></h3><Status of={t.health} /></div>
       {t.reason ? <div class="faint">{words(t.reason)}</div> : null}
       <dl class="facts">
         <dt>Size</dt><dd>{bytes(t.bytes)}{t.wal_bytes ? " + " + bytes(t.wal_bytes) + " WAL" : ""}</dd>
         <dt>Free pages</dt><dd class={(t.free_ratio ?? 0) > (t.threshold ?? 1) ? "warn" : ""}>{percent(t.free_ratio)}</dd>
-        <dt>Last backup</dt><dd class={late ? "warn" : ""}><When at={t.last_backup} />{t.rpo_ms ? " of " + duration(t.rpo_ms) + " allowed" : ""}</dd>
+        <dt>Last backup</dt><dd class={late ? "warn" : ""}><When at={t.last_backup} />{t.rpo_ms ? <span class="faint"> (at most {duration(t.rpo_ms)})</span> : null}</dd>
         <dt>Proved to restore</dt><dd><When at={t.last_proved} /></dd>
         {next ? <><dt>Next</dt><dd>{next[0]} <When at={next[1]} /></dd></> : null}
       </dl>

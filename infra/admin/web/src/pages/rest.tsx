@@ -63,7 +63,7 @@ export function Alerts() {
       <Title>Alerts</Title>
       {open?.alerts.length === 0 ? <Empty>Nothing is wrong.</Empty> : null}
       <ul class="cards">{open?.alerts.map((a) => (
-        <li class={"card " + (a.severity === "critical" ? "bad" : "warn")} key={a.key}>
+        <li class={"card is-" + (a.severity === "critical" ? "bad" : "warn")} key={a.key}>
           <div class="head"><h3>{words(a.key).replace("/", ": ")}</h3><Status of={a.severity} /></div>
           <p>since <When at={a.since} />, told {a.times} times, {a.count} affected</p>
           <ul>{a.members.slice(0, 10).map((m) => <li key={m.function + m.table}>{m.function} {m.table} <span class="faint">{m.detail}</span></li>)}</ul>
