@@ -67,9 +67,6 @@ func serveWithPanics() int {
 	return 0
 }
 
-// flags are those of the deployed build; docs/aws.md says why.
-var flags = []string{"build", "-trimpath", "-ldflags", "-s -w", "-tags", "lambda.norpc"}
-
 func bootstrap(t *testing.T) string {
 	t.Helper()
 	program.once.Do(func() {
@@ -79,7 +76,7 @@ func bootstrap(t *testing.T) string {
 			return
 		}
 		program.path = filepath.Join(dir, "bootstrap")
-		cmd := exec.Command("go", append(flags, "-o", program.path, ".")...)
+		cmd := exec.Command("go", "build", "-tags", "lambda.norpc", "-o", program.path, ".")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			program.err = fmt.Errorf("%w: %s", err, out)
