@@ -57,6 +57,8 @@ func keyName(values []any) string {
 	var b strings.Builder
 	for _, v := range values {
 		switch v := v.(type) {
+		case nil:
+			b.WriteByte('n')
 		case int64:
 			b.WriteString("i" + strconv.FormatInt(v, 16))
 		case float64:
@@ -122,6 +124,11 @@ func (c *capture) note(d sqlite.SQLitePreUpdateData) {
 	s := c.shapes[d.TableName]
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer func() {
+		if r := recover(); r != nil { // the writer's transaction is not to suffer from what only we need
+			c.err = fmt.Errorf("read the key of a row of %s: %v: %w", d.TableName, r, ErrUnsupported)
+		}
+	}()
 	switch {
 	case c.err != nil, s == nil && strings.HasPrefix(d.TableName, "sqlite_"), s != nil && s.whole:
 	case s == nil:
@@ -148,8 +155,9 @@ func (c *capture) noteKey(s *shape, d *sqlite.SQLitePreUpdateData) error {
 		}
 		key := make([]any, len(s.keyAt))
 		for i, at := range s.keyAt {
-			if key[i] = row[at]; key[i] == nil {
-				key[i] = []byte{} // a key is never NULL: so the driver hands out an empty blob
+			key[i] = row[at]
+			if blob, ok := key[i].([]byte); ok && len(blob) == 0 {
+				key[i] = nil
 			}
 		}
 		c.set.key(s.name, key)

@@ -111,6 +111,9 @@ func (c *cut) make(ctx, waiting context.Context) error {
 	if err := c.sw.d.sync(c.newFile); err != nil { // so that little is left to sync
 		return err
 	}
+	if err := c.approach(waiting, cutRows, true); err != nil {
+		return err
+	}
 	release, err := c.t.writeLock(waiting)
 	if err != nil {
 		return err
@@ -132,7 +135,7 @@ func (c *cut) make(ctx, waiting context.Context) error {
 
 // finish makes the new file equal to the old one, and each whole.
 func (c *cut) finish(ctx context.Context) error {
-	if n := c.capture.waiting(); n > cutRows && c.Rounds < mostRounds {
+	if n := c.capture.waiting(); n > cutRows && time.Duration(n)*c.perRow > cutCatchUp && c.Rounds < mostRounds {
 		return errNotYet
 	}
 	settled := make(chan error, 1)

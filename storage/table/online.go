@@ -30,6 +30,7 @@ const (
 	mostRounds  = 40 // rounds of catching up before the cut has to be made with what is left, or not at all
 	cutRows     = 20 // so few rows left are carried over while the writer waits
 	calmRows    = 1000
+	cutCatchUp  = 5 * time.Millisecond // or more, if they can be carried over in this time
 	spareRounds = 3
 )
 
@@ -104,10 +105,11 @@ func (o *online) sound(ctx context.Context) error {
 	if err == nil && len(done.Bad) > 0 {
 		err = pagesDamage(done.Bad)
 	}
-	if err == nil {
-		_, err = o.check(ctx, "check")
+	if err != nil {
+		return err
 	}
-	return err
+	o.opts.Progress("check", 0, 1)
+	return TakeSnapshot(ctx, o.path, SnapshotOptions{Wait: o.opts.Wait}, func(context.Context, *Snapshot) error { return nil })
 }
 
 // alone runs fn on the writer's connection while nobody writes, and counts the time as held up.

@@ -3,6 +3,7 @@ package table
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -49,6 +50,8 @@ func (c *conn) shapes(ctx context.Context) ([]*shape, error) {
 
 func (c *conn) describe(ctx context.Context, s *shape) error {
 	type part struct{ order, at int }
+	const virtual = 2
+	firstVirtual := math.MaxInt
 	var names []string
 	var key []part
 	err := c.each(ctx, "SELECT cid, name, pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid", []any{s.name}, func(scan func(...any) error) error {
@@ -60,6 +63,9 @@ func (c *conn) describe(ctx context.Context, s *shape) error {
 		names = append(names, name)
 		if hidden == 0 {
 			s.columns = append(s.columns, name)
+		}
+		if hidden == virtual {
+			firstVirtual = min(firstVirtual, at)
 		}
 		if order > 0 {
 			key = append(key, part{order, at})
@@ -79,6 +85,9 @@ func (c *conn) describe(ctx context.Context, s *shape) error {
 	slices.SortFunc(key, func(a, b part) int { return a.order - b.order })
 	for _, k := range key {
 		s.key, s.keyAt, s.lastKey = append(s.key, names[k.at]), append(s.keyAt, k.at), max(s.lastKey, k.at)
+	}
+	if firstVirtual < s.lastKey { // the driver reads all columns up to the key's, and SQLite hands that one out to nobody
+		return fmt.Errorf("%s has no rowids, and a virtual column before its key: %w", s.name, ErrUnsupported)
 	}
 	return nil
 }
@@ -112,13 +121,16 @@ func (s *shape) condition(key []any) (string, []any) {
 	var args []any
 	for i, v := range key {
 		name := quote(s.key[i])
-		if text, ok := v.(string); ok {
+		switch v := v.(type) {
+		case nil: // a key is never NULL: the hook has nothing else to hand out for an empty blob
+			where = append(where, name+" = x''")
+		case string:
 			where = append(where, name+" >= ? AND "+name+" < ?")
-			args = append(args, text, text+"\x01")
-			continue
+			args = append(args, v, v+"\x01")
+		default:
+			where = append(where, name+" = ?")
+			args = append(args, v)
 		}
-		where = append(where, name+" = ?")
-		args = append(args, v)
 	}
 	return strings.Join(where, " AND "), args
 }
