@@ -89,7 +89,10 @@ func (i invoker) Invoke(ctx context.Context, req lambdaapi.Request) (lambdaapi.R
 		Function: req.Function, Event: req.Payload, Type: typeOf(req.Kind), Trigger: jobs.TriggerAPI,
 		Actor: req.Custom["actor"], IdempotencyKey: req.Custom["idempotency_key"],
 	}
-	byCLI := req.Custom["trigger"] == jobs.TriggerCLI
+	byCLI := req.Caller == "" && req.Custom["trigger"] == jobs.TriggerCLI
+	if req.Caller != "" {
+		inv.Actor = "key " + req.Caller // who signed, whatever the request says of itself
+	}
 	if byCLI {
 		inv.Trigger = jobs.TriggerCLI
 	} else {

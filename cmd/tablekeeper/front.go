@@ -100,9 +100,13 @@ func (p *program) openAPI(ctx context.Context, f *front, fleet *health.Watch) (e
 	} else if !settings.Loopback(cfg.Listen) {
 		log.Warn("tokens and data cross the network readable for everybody on it", "hint", "set tls:, or put a proxy with HTTPS before it and listen on loopback")
 	}
+	opts := f.apiOptions()
+	if opts.Lambda, err = f.house.lambdaOnNetwork(); err != nil {
+		return err
+	}
 	f.api, err = admin.New(admin.House{
 		Runner: f.house.runner, History: f.house.history, Bus: f.house.bus, Schedules: f.service, Shelf: f.house.shelf, Fleet: fleet, Keys: f.keys,
-	}, f.apiOptions())
+	}, opts)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +36,7 @@ type house struct {
 	runner  *jobs.Runner
 	watch   *watch
 	since   time.Time // when the service began; zero for a command
+	works   []string  // the functions that the runner has
 
 	refreshing sync.Mutex
 	refreshed  time.Time
@@ -73,6 +76,7 @@ func (p *program) openHouse(ctx context.Context, f *fleet, opts houseOptions) (h
 	if err != nil {
 		return h, err
 	}
+	h.works = slices.Sorted(maps.Keys(work))
 	h.runner, err = jobs.New(jobs.Config{
 		Template: f.template, History: h.history, Functions: work, Bus: h.bus, Locker: h.locks,
 		OnFailure: failureLog{h.runLog(opts)}, Now: p.now, Logger: h.runLog(opts),

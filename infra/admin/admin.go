@@ -99,6 +99,7 @@ type Options struct {
 	// Routes are other APIs on the same listener. What is not under Prefix takes the role agent or operator.
 	Routes  []func(huma.API)
 	Metrics http.Handler // for /metrics, behind a token; nil: there is none here
+	Lambda  http.Handler // the Lambda API, under paths that begin with its version; it asks for signatures itself. nil: there is none here
 	Assets  fs.FS        // the dashboard, index.html at its root; nil: there is none in this build
 	// Hosts are names, besides localhost and addresses, under which it is served.
 	Hosts   []string

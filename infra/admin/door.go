@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -16,6 +17,9 @@ const MaxBody = 1 << 20
 // policy is the page's: nothing but our own scripts, styles and pictures, and no place in anybody's frame.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; manifest-src 'self'; " +
 	"worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+
+// lambdaPath is how all paths of the Lambda API begin: with the day of a version.
+var lambdaPath = regexp.MustCompile(`^/20\d\d-\d\d-\d\d/`)
 
 // door is what every request passes first, whatever it asks for.
 func (s *Server) door(inside http.Handler) http.Handler {
@@ -43,6 +47,10 @@ func (s *Server) door(inside http.Handler) http.Handler {
 		if foreign.Check(r) != nil {
 			s.log.Warn("request from another site refused", "from", hostOf(r.RemoteAddr), "method", r.Method, "path", r.URL.Path)
 			problem(http.StatusForbidden, "the request comes from another site", "use the dashboard's own page").coded("foreign_origin").write(w)
+			return
+		}
+		if s.opts.Lambda != nil && lambdaPath.MatchString(r.URL.Path) {
+			s.opts.Lambda.ServeHTTP(w, r) // its bodies may be larger
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBody+1) // one more, so that the API sees that it is too much

@@ -21,6 +21,9 @@ import (
 // maxSkew is how far a request's time may be from ours, either way, as AWS has it.
 const maxSkew = 5 * time.Minute
 
+// bodyPatience is how long a request may take to come in.
+const bodyPatience = time.Minute
+
 const (
 	algorithm  = "AWS4-HMAC-SHA256"
 	amzTime    = "20060102T150405Z"
@@ -138,6 +141,10 @@ func coversEnough(r *http.Request, signed []string) error {
 
 // takeBody reads the body, puts it back, and returns its hash.
 func takeBody(w http.ResponseWriter, r *http.Request) (string, error) {
+	control := http.NewResponseController(w)
+	// Where there are no deadlines, as in a test's recorder, nobody can be slow either.
+	_ = control.SetReadDeadline(time.Now().Add(bodyPatience))
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxSyncPayload))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
