@@ -7,6 +7,7 @@ import (
 
 	"tablekeeper/functions"
 	recovery "tablekeeper/functions/recover"
+	"tablekeeper/jobs"
 	"tablekeeper/jobs/events"
 	"tablekeeper/storage/shelf"
 )
@@ -44,8 +45,26 @@ func (r *recoverer) Run(ctx context.Context, e recovery.Event, table string, p f
 		r.house.publish(tableDegraded, table, "no backup is good: the table is empty; what was there is in "+entry.Quarantine)
 	case entry.Rung == recovery.RungAccept:
 		r.house.publish(tableAccepted, table, entry.Detail)
+	case entry.Rung == recovery.RungReindex:
+		r.house.backUpSoon(table)
 	}
 	return entry, err
+}
+
+// backUpSoon has a service back up a table whose pages have moved: single pages can come only from a backup that has them in their places.
+func (h *house) backUpSoon(table string) {
+	if h.since.IsZero() {
+		return
+	}
+	go func() {
+		event, err := encodeEvent(map[string]any{"tables": []string{table}})
+		if err == nil {
+			_, err = h.runner.Invoke(context.Background(), jobs.Invocation{Function: "backup", Event: event, Type: jobs.Async, Trigger: jobs.TriggerHotPath, Actor: "recover"})
+		}
+		if err != nil {
+			h.log.Warn("recovered table is backed up at its next schedule only", "table", table, "error", err)
+		}
+	}()
 }
 
 func (h *house) publish(kind, table, detail string) {

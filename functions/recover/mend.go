@@ -10,6 +10,7 @@ import (
 
 	"tablekeeper/functions"
 	"tablekeeper/storage/archive"
+	"tablekeeper/storage/ledger"
 	"tablekeeper/storage/table"
 )
 
@@ -84,6 +85,9 @@ func (r *recovery) mendCopy(ctx context.Context, file string, started time.Time)
 	if len(r.scene.bad) == 0 {
 		return r.mendUnknown(ctx, file, started)
 	}
+	if c, err := r.correct(ctx, file, started); err != nil || c.file != "" {
+		return c, err
+	}
 	if c, err := r.reindex(ctx, file, started, r.scene.bad); err != nil || c.file != "" {
 		return c, err
 	}
@@ -100,6 +104,68 @@ func (r *recovery) mendUnknown(ctx context.Context, file string, started time.Ti
 		return r.offer(ctx, file, RungReindex, "", started, "the indexes were made anew", "")
 	}
 	return candidate{}, r.dismiss(RungReindex, "", started, err)
+}
+
+// maxCorrected bounds how many pages are corrected by their sums: each has a chance of 1 in 100,000 to become something else, that the
+// check of the whole has to find.
+const maxCorrected = 16
+
+// correct is the rung for flipped bits: the sum of a page tells which bit it was. No backup is needed, whenever the page was written.
+func (r *recovery) correct(ctx context.Context, file string, started time.Time) (candidate, error) {
+	if len(r.scene.bad) > maxCorrected || len(r.scene.want) == 0 {
+		return candidate{}, nil
+	}
+	left, err := r.flipBack(file)
+	if err != nil {
+		return candidate{}, err
+	}
+	corrected := len(r.scene.bad) - len(left)
+	if corrected == 0 {
+		return candidate{}, nil
+	}
+	if len(left) > 0 {
+		r.step(RungBit, "", started, Failed, fmt.Errorf("one bit was wrong in %d pages, and more in %d", corrected, len(left)))
+		r.scene.bad = left
+		return candidate{}, nil
+	}
+	if err := r.fold(ctx, file); err != nil {
+		return candidate{}, r.dismiss(RungBit, "", started, err)
+	}
+	return r.offer(ctx, file, RungBit, "", started, fmt.Sprintf("one bit was wrong in %d pages, and was inverted", corrected), "")
+}
+
+// flipBack corrects what it can in the file, and returns the pages that are left.
+func (r *recovery) flipBack(file string) (left []uint32, err error) {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", functions.ErrHere, err)
+	}
+	page := make([]byte, r.scene.pageSize)
+	for _, p := range r.scene.bad {
+		at := int64(p-1) * r.scene.pageSize
+		_, readErr := f.ReadAt(page, at)
+		fixed := readErr == nil && r.expected(p) != 0
+		if fixed {
+			_, fixed = ledger.Correct(page, r.expected(p))
+		}
+		if !fixed {
+			left = append(left, p)
+			continue
+		}
+		if _, err = f.WriteAt(page, at); err != nil {
+			err = fmt.Errorf("%w: %w", functions.ErrHere, err)
+			break
+		}
+	}
+	return left, errors.Join(err, f.Close())
+}
+
+// expected is the sum that a damaged page should have, 0 if that is not known.
+func (r *recovery) expected(p uint32) uint32 {
+	if int(p) > len(r.scene.want) || slices.Contains(r.scene.tainted, p) {
+		return 0
+	}
+	return r.scene.want[p-1]
 }
 
 // dismiss records a rung that led nowhere; an error that says nothing of the table ends the recovery.
@@ -259,12 +325,45 @@ func (r *recovery) fetch(ctx context.Context, source Source, key archive.Key, fi
 	}
 	var want []int64
 	for _, p := range pages {
-		i := int(p) - 1
-		if i < len(sums) && i < len(r.scene.want) && r.scene.want[i] != 0 && sums[i] == r.scene.want[i] && !slices.Contains(r.scene.tainted, p) {
+		if sum := r.expected(p); sum != 0 && int(p) <= len(sums) && sums[p-1] == sum {
 			want = append(want, int64(p))
 		}
 	}
-	return r.write(ctx, reader, file, want)
+	fetched, err := r.write(ctx, reader, file, want)
+	if err == nil && slices.Contains(pages, 1) && !slices.Contains(fetched, 1) {
+		var spliced bool
+		if spliced, err = r.splice(ctx, reader, file); spliced {
+			fetched = append(fetched, 1)
+		}
+	}
+	return fetched, err
+}
+
+// fileHeader is how many bytes of page 1 are not the schema's: they change with most commits, and the rest hardly ever.
+const fileHeader = 100
+
+// splice tries page 1 with the header as it is and the schema of the backup, and the other way round. The sum tells whether it is right.
+func (r *recovery) splice(ctx context.Context, reader *archive.Reader, file string) (bool, error) {
+	theirs, ours := make([]byte, r.scene.pageSize), make([]byte, r.scene.pageSize)
+	if err := reader.ReadPage(ctx, 1, theirs); err != nil {
+		return false, err
+	}
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", functions.ErrHere, err)
+	}
+	_, err = f.ReadAt(ours, 0)
+	done := false
+	for _, page := range [][]byte{slices.Concat(ours[:fileHeader], theirs[fileHeader:]), slices.Concat(theirs[:fileHeader], ours[fileHeader:])} {
+		if err == nil && !done && r.expected(1) != 0 && ledger.Sum(page) == r.expected(1) {
+			_, err = f.WriteAt(page, 0)
+			done = err == nil
+		}
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		err = fmt.Errorf("%w: %w", functions.ErrHere, err)
+	}
+	return done, err
 }
 
 func (r *recovery) write(ctx context.Context, reader *archive.Reader, file string, want []int64) (fetched []uint32, err error) {

@@ -1,6 +1,7 @@
 // Package recover makes a damaged table whole again without a human, and loses as little as can be. It climbs a ladder, and each
 // rung is a step of the report:
 //
+//	bit      a page differs from its sum by one bit, and the sum tells which. Nothing is lost, and no backup is needed.
 //	reindex  only indexes or free pages are damaged: they are made anew from the rows. Nothing is lost.
 //	pages    the damaged pages are fetched from a backup whose sums equal those of the ledger. Nothing is lost.
 //	restore  the newest backup that passes every check; then older ones; then those of a second bucket.
@@ -42,6 +43,7 @@ type Event struct {
 // Rungs.
 const (
 	RungNone    = "none" // nothing is damaged, or nothing any more
+	RungBit     = "bit"
 	RungReindex = "reindex"
 	RungPages   = "pages"
 	RungRestore = "restore"
