@@ -51,34 +51,43 @@ func (o *objects) look(ctx context.Context, name string) (pair, error) {
 	if !shelf.ValidName(name) {
 		return p, &functions.EventError{Problem: fmt.Sprintf("%q is no name of a table", name), Try: "a-z, 0-9, _ and -, 64 at most"}
 	}
-	for _, ending := range endings {
-		info, err := o.head(ctx, name+ending)
+	there := map[string]bucket.Info{}
+	for info, err := range o.bucket.List(ctx, name+".", "") {
 		if err != nil {
-			return p, err
+			return p, fmt.Errorf("look for table %s: %w", name, err)
 		}
-		if info.Key != "" {
-			p.main = info
-			break
+		there[info.Key] = info
+	}
+	for _, ending := range endings {
+		if _, ok := there[name+ending]; ok && p.main.Key != "" {
+			return p, &functions.Failure{Final: true, Err: fmt.Errorf("%s and %s would be one table", p.main.Key, name+ending), Try: "rename one of them"}
+		} else if ok {
+			p.main.Key = name + ending
 		}
 	}
 	if p.main.Key == "" {
 		return p, nil
 	}
-	var err error
-	if p.wal, err = o.head(ctx, p.main.Key+"-wal"); err != nil {
-		return p, err
-	}
-	journal, err := o.head(ctx, p.main.Key+"-journal")
-	if err == nil && journal.Size > 0 {
-		err = &functions.Failure{
-			Final: true, Err: fmt.Errorf("%s has %s beside it: it was copied in the middle of a transaction: %w", p.main.Key, journal.Key, table.ErrForeignJournal),
-			Try: "open both with sqlite3, which rolls the transaction back, and store the table without the journal",
-		}
-	}
+	err := o.describe(ctx, &p, there)
 	return p, err
 }
 
-// head is the zero Info for what is not there, or empty beside a table.
+// describe asks for the heads: a listing has no checksums.
+func (o *objects) describe(ctx context.Context, p *pair, there map[string]bucket.Info) (err error) {
+	key := p.main.Key
+	if there[key+"-journal"].Size > 0 {
+		return &functions.Failure{
+			Final: true, Err: fmt.Errorf("%s has a -journal beside it: it was copied in the middle of a transaction: %w", key, table.ErrForeignJournal),
+			Try: "open both with sqlite3, which rolls the transaction back, and store the table without the journal",
+		}
+	}
+	if p.main, err = o.head(ctx, key); err == nil && there[key+"-wal"].Size > 0 {
+		p.wal, err = o.head(ctx, key+"-wal")
+	}
+	return err
+}
+
+// head is the zero Info for what is not there any more.
 func (o *objects) head(ctx context.Context, key string) (bucket.Info, error) {
 	info, err := o.bucket.Head(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {

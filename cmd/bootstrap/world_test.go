@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -114,4 +115,16 @@ func (w *world) count(prefix string) (n int) {
 		n++
 	}
 	return n
+}
+
+// during runs a statement on a table, and f while the connection is still open.
+func (w *world) during(name, query string, f func()) {
+	w.T.Helper()
+	db, err := sql.Open("sqlite", w.Path(name)+"?_pragma=wal_autocheckpoint(0)")
+	w.Must(err)
+	db.SetMaxOpenConns(1)
+	_, err = db.ExecContext(context.Background(), query)
+	w.Must(err)
+	f()
+	w.Must(db.Close())
 }

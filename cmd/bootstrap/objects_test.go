@@ -1,0 +1,408 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tablekeeper/functions"
+	"tablekeeper/storage/bucket"
+	"tablekeeper/storage/bucket/awss3"
+	"tablekeeper/storage/bucket/buckettest"
+	"tablekeeper/storage/bucket/minio"
+)
+
+// gate stands between the function and the store. Before passes each request on, before may hold it, change the world, or refuse
+// it by returning a status.
+type gate struct {
+	server *httptest.Server
+
+	mu     sync.Mutex
+	before func(r *http.Request) int
+	seen   []string
+}
+
+func newGate(t *testing.T, endpoint string) *gate {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{}
+	// The signature covers the Host header, which is passed on as it came.
+	proxy := &httputil.ReverseProxy{Director: func(r *http.Request) { r.URL.Scheme, r.URL.Host = u.Scheme, u.Host }}
+	g.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.mu.Lock()
+		g.seen = append(g.seen, r.Method+" "+r.URL.Path)
+		before := g.before
+		g.mu.Unlock()
+		if before != nil {
+			if status := before(r); status != 0 {
+				w.WriteHeader(status)
+				return
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		g.server.CloseClientConnections()
+		g.server.Close()
+	})
+	return g
+}
+
+func (g *gate) hook(f func(r *http.Request) int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.before = f
+}
+
+// requests counts those with a method and an object.
+func (g *gate) requests(method, key string) (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.seen {
+		if strings.HasPrefix(s, method+" ") && strings.HasSuffix(s, key) {
+			n++
+		}
+	}
+	return n
+}
+
+// stores are the two servers, each through the library that is used with it.
+func stores(t *testing.T, test func(t *testing.T, w *world, g *gate)) {
+	t.Run("MinIO through minio-go", func(t *testing.T) {
+		w, g := onStore(t, buckettest.StartMinIO(t), "s3")
+		test(t, w, g)
+	})
+	t.Run("versitygw through aws-sdk-go-v2", func(t *testing.T) {
+		w, g := onStore(t, buckettest.StartVersityGW(t), "aws")
+		test(t, w, g)
+	})
+}
+
+// onStore has buckets in a real store. The test reaches it directly, functions through the gate.
+func onStore(t *testing.T, s *buckettest.Server, scheme string) (*world, *gate) {
+	w, g := bare(t), newGate(t, s.Endpoint)
+	open := func(u *url.URL) (bucket.Bucket, error) { return minio.Open(t.Context(), u, s.Options()) }
+	if scheme == "aws" {
+		open = func(u *url.URL) (bucket.Bucket, error) { return awss3.Open(t.Context(), u, s.Options()) }
+	}
+	both := s.NewBucket(t)
+	for name, to := range map[string]struct {
+		at *bucket.Bucket
+		in string
+	}{"TABLES": {&w.tables, both + "/tables"}, "STATE": {&w.state, both}, "BUCKET": {&w.backups, s.NewBucket(t) + "/backups"}} {
+		b, err := open(s.URL(t, scheme, to.in))
+		w.Must(err)
+		*to.at = b
+		u := url.URL{Scheme: scheme, Path: to.in, RawQuery: url.Values{"endpoint": {g.server.URL}, "path_style": {"true"}, "region": {s.Region}}.Encode()}
+		host, path, _ := strings.Cut(to.in, "/")
+		u.Host, u.Path = host, "/"+path
+		w.env["TABLEKEEPER_"+name] = strings.TrimSuffix(u.String(), "/")
+	}
+	w.env["AWS_ACCESS_KEY_ID"], w.env["AWS_SECRET_ACCESS_KEY"] = s.AccessKey, s.SecretKey
+	return w, g
+}
+
+// sparse is a table of which three quarters are free.
+func (w *world) sparse(name string, rows int) (content string) {
+	w.T.Helper()
+	w.Make(name, rows)
+	w.Exec(name, "DELETE FROM items WHERE id % 4 > 0")
+	w.upload(name)
+	return w.Rows(w.Path(name))
+}
+
+// TestTwoWorkersOnOneTable: whoever stores first wins, the other begins anew with what it finds, and a write that came between is not
+// lost.
+func TestTwoWorkersOnOneTable(t *testing.T) {
+	stores(t, func(t *testing.T, w *world, g *gate) {
+		w.sparse("app", 300)
+		var once sync.Once
+		g.hook(func(r *http.Request) int {
+			if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/app.db") {
+				once.Do(func() { // a user of the table is faster
+					w.Exec("app", "INSERT INTO items (label, body) VALUES ('between', x'00')")
+					w.upload("app")
+				})
+			}
+			return 0
+		})
+		comp := w.function("compact")
+		if e := entryOf(t, comp.must("1", `{"tables":["app"],"force":true}`), 0); e.Status != functions.Compacted {
+			t.Errorf("%+v", e)
+		}
+		want := w.Rows(w.Path("app"))
+		if got := w.Rows(w.download("app")); got != want {
+			t.Error("the write that came between is lost")
+		}
+		if n := g.requests("PUT", "/tables/app.db"); n < 2 {
+			t.Errorf("%d attempts to store", n)
+		}
+		// Both at once, each held until the other wants to store too.
+		g.hook(rendezvous(2, "/app.db"))
+		other := w.function("compact")
+		answers := make(chan answer, 2)
+		for i, h := range []*lambdaHost{comp, other} {
+			go func() {
+				a, _ := h.invoke("both "+string(rune('a'+i)), `{"tables":["app"],"force":true}`, minute)
+				answers <- a
+			}()
+		}
+		for range 2 {
+			if a := <-answers; a.Type != "" {
+				t.Errorf("%+v", a)
+			}
+		}
+		if got := w.Rows(w.download("app")); got != want {
+			t.Error("two workers changed the content")
+		}
+	})
+}
+
+// rendezvous holds the first n puts of a key until all of them are there.
+func rendezvous(n int, key string) func(*http.Request) int {
+	var mu sync.Mutex
+	all := make(chan struct{})
+	return func(r *http.Request) int {
+		if r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, key) {
+			return 0
+		}
+		mu.Lock()
+		if n--; n == 0 {
+			close(all)
+		}
+		mu.Unlock()
+		<-all
+		return 0
+	}
+}
+
+// TestKilledBetweenGetAndPut: the table is as it was, and the next delivery does the work.
+func TestKilledBetweenGetAndPut(t *testing.T) {
+	stores(t, func(t *testing.T, w *world, g *gate) {
+		want := w.sparse("app", 300)
+		before := w.etag("app.db")
+		comp := w.function("compact")
+		g.hook(func(r *http.Request) int {
+			if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/app.db") {
+				_ = comp.cmd.Process.Kill()
+				return http.StatusServiceUnavailable
+			}
+			return 0
+		})
+		if a, alive := comp.invoke("1", `{"tables":["app"],"force":true}`, time.Second*20); alive {
+			t.Fatalf("%+v", a)
+		}
+		g.hook(nil)
+		if got := w.etag("app.db"); got != before {
+			t.Error("the object changed")
+		}
+		again := w.function("compact")
+		again.fail("1", `{"tables":["app"],"force":true}`, "InProgress", "until") // the dead one may be alive, as far as is known
+		if e := entryOf(t, again.must("2", `{"tables":["app"],"force":true}`), 0); e.Status != functions.Compacted {
+			t.Errorf("%+v", e)
+		}
+		if got := w.Rows(w.download("app")); got != want {
+			t.Error("the content changed")
+		}
+	})
+}
+
+// withWAL stores a table whose last commits are in its -wal only.
+func (w *world) withWAL(name string) (content string) {
+	w.T.Helper()
+	w.sparse(name, 300)
+	// The files are copied while a connection has them open: closing it would move the log into the table.
+	w.during(name, "INSERT INTO items (label, body) VALUES ('only in the log', x'01')", func() {
+		w.upload(name)
+	})
+	if info, err := w.tables.Head(context.Background(), name+".db-wal"); err != nil || info.Size == 0 {
+		w.T.Fatalf("no log: %+v, %v", info, err)
+	}
+	return w.Rows(w.Path(name))
+}
+
+func TestWALIsCheckpointedIn(t *testing.T) {
+	stores(t, func(t *testing.T, w *world, g *gate) {
+		want := w.withWAL("app")
+		if r := w.function("backup").must("1", `{"tables":["app"]}`); entryOf(t, r, 0).Status != functions.BackedUp {
+			t.Errorf("%+v", r)
+		}
+		comp := w.function("compact")
+		g.hook(func(r *http.Request) int { // after the object, and before its log: the order of a checkpoint
+			if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/app.db-wal") {
+				_ = comp.cmd.Process.Kill()
+				return http.StatusServiceUnavailable
+			}
+			return 0
+		})
+		comp.invoke("2", `{"tables":["app"],"force":true}`, time.Second*20)
+		g.hook(nil)
+		if got := w.Rows(w.download("app")); got != want {
+			t.Error("with the log that was left, the table is another one")
+		}
+		if e := entryOf(t, w.function("compact").must("3", `{"tables":["app"],"force":true}`), 0); e.Status != functions.Compacted {
+			t.Errorf("%+v", e)
+		}
+		if info, err := w.tables.Head(t.Context(), "app.db-wal"); err != nil || info.Size != 0 {
+			t.Errorf("the log is still there: %+v, %v", info, err)
+		}
+		path := w.download("app")
+		if mode, err := modeOf(path); err != nil || !bytes.Equal(mode, []byte{2, 2}) {
+			t.Errorf("the table is no longer in WAL mode: %v, %v", mode, err)
+		}
+		if got := w.Rows(path); got != want {
+			t.Error("the commits of the log are lost")
+		}
+		if r := w.function("restore").must("4", `{"table":"app"}`); entryOf(t, r, 0).Status != functions.Restored {
+			t.Errorf("%+v", r)
+		}
+		if got := w.Rows(w.download("app")); got != want {
+			t.Error("the backup did not have the commits of the log")
+		}
+	})
+}
+
+// TestLargerThanScratch has a disk of 24 MB.
+func TestLargerThanScratch(t *testing.T) {
+	stores(t, func(t *testing.T, w *world, g *gate) {
+		disk := t.TempDir()
+		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk).CombinedOutput(); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("%v: %s", err, out)
+			}
+			t.Skipf("NOT TESTED: a small disk cannot be made here: %s", out)
+		}
+		t.Cleanup(func() { _ = exec.Command("umount", "-l", disk).Run() })
+		w.Make("app", 12000)
+		w.upload("app")
+		w.Make("small", 10)
+		w.upload("small")
+		comp := w.function("compact", "TABLEKEEPER_SCRATCH", filepath.Join(disk, "scratch"))
+		a, _ := comp.invoke("1", `{"tables":["app"]}`, minute)
+		if a.Type != "TooLarge" || !strings.Contains(a.Message, "bytes, for which") || !strings.Contains(a.Message, "EphemeralStorage") {
+			t.Errorf("%+v", a)
+		}
+		t.Log(a.Message)
+		if n := g.requests("GET", "/tables/app.db"); n != 0 {
+			t.Errorf("it was fetched %d times: %q", n, g.seen)
+		}
+		comp.must("2", `{"tables":["small"],"force":true}`)
+		if left, err := os.ReadDir(filepath.Join(disk, "scratch")); err != nil || len(left) != 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	})
+}
+
+// TestTheDeadline: one table hangs. What there is no time for goes back into the queue, and is done from there.
+func TestTheDeadline(t *testing.T) {
+	w, g := onStore(t, buckettest.StartVersityGW(t), "aws")
+	for _, name := range []string{"a", "b", "c", "d"} {
+		w.Make(name, 10)
+		w.upload(name)
+	}
+	release := make(chan struct{})
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
+	g.hook(func(r *http.Request) int {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/b.db") {
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		}
+		return 0
+	})
+	back := w.function("backup", "TABLEKEEPER_CONCURRENCY", "1")
+	event := `{"tables":["a","b","c","d"]}`
+	a, _ := back.invoke("1", event, 6*time.Second)
+	sent := w.messages(ownQueue)
+	var left []string
+	for _, m := range sent {
+		left = append(left, m.Group)
+	}
+	if got := strings.Join(left, " "); got != "c d" && got != "b c d" {
+		t.Fatalf("put back: %q; %+v", got, a)
+	}
+	if len(left) == 2 && (a.Type != "Timeout" || !strings.Contains(a.Message, "b:")) {
+		t.Errorf("%+v", a)
+	}
+	if len(w.stored("a")) != 1 || len(w.stored("c")) != 0 {
+		t.Errorf("a has %d backups, c %d", len(w.stored("a")), len(w.stored("c")))
+	}
+	g.hook(nil)
+	done, _ := back.invoke("2", records(sent, 1), minute)
+	if done.Body != `{"batchItemFailures":[]}` {
+		t.Errorf("%+v", done)
+	}
+	// Delivered once more, the event does what is left of it, and nothing twice.
+	back.must("1", event)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		if n := len(w.stored(name)); n != 1 {
+			t.Errorf("%s has %d backups", name, n)
+		}
+	}
+	// Without a queue the failure says what is left.
+	g.hook(func(r *http.Request) int {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/a.db") {
+			<-r.Context().Done()
+		}
+		return 0
+	})
+	alone := w.function("backup", "TABLEKEEPER_CONCURRENCY", "1", "TABLEKEEPER_QUEUE", "")
+	a, _ = alone.invoke("3", `{"tables":["a","c"],"force":true}`, 4*time.Second)
+	if a.Type == "" || !strings.Contains(a.Message, `"c"`) {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestRecoverOnLambda(t *testing.T) {
+	stores(t, func(t *testing.T, w *world, _ *gate) {
+		w.Make("app", 300)
+		w.upload("app")
+		want := w.Rows(w.Path("app"))
+		back := w.function("backup")
+		back.must("1", `{"tables":["app"]}`)
+		path := w.download("app")
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		w.Must(err)
+		_, err = f.WriteAt([]byte(strings.Repeat("garbage ", 512)), 4096)
+		w.Must(err)
+		_, err = f.Seek(0, io.SeekStart)
+		w.Must(err)
+		_, err = bucket.Put(t.Context(), w.tables, "app.db", f, bucket.PutOptions{})
+		w.Must(err)
+		w.Must(f.Close())
+		back.fail("2", `{"tables":["app"]}`, "Corrupt", "Try: ")
+		sent := w.messages(recoverQueue)
+		a, _ := w.function("recover").invoke("3", records(sent, 1), minute)
+		if a.Body != `{"batchItemFailures":[]}` {
+			t.Errorf("%+v", a)
+		}
+		if got := w.Rows(w.download("app")); got != want {
+			t.Error("the table is not what it was")
+		}
+		if w.count(quarantinePrefix) == 0 {
+			t.Error("the damaged table is not kept")
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.published) < 1 || !strings.Contains(strings.Join(w.published, ""), "recover") {
+			t.Errorf("nobody was told: %q", w.published)
+		}
+		var line map[string]any
+		w.Must(json.Unmarshal([]byte(strings.SplitN(back.stdout.String(), "\n", 2)[0]), &line))
+	})
+}
