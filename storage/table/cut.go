@@ -108,11 +108,13 @@ func (c *cut) make(ctx, waiting context.Context) error {
 	if err := s.bulk(ctx); err != nil {
 		return err
 	}
-	if err := c.sw.d.sync(c.newFile); err != nil { // so that little is left to sync
-		return err
-	}
-	if err := c.approach(waiting, cutRows, true); err != nil {
-		return err
+	for range 2 { // so that little is left to carry over, and little to sync
+		if err := c.approach(waiting, cutRows, true); err != nil {
+			return err
+		}
+		if err := c.sw.d.sync(c.newFile); err != nil {
+			return err
+		}
 	}
 	release, err := c.t.writeLock(waiting)
 	if err != nil {
@@ -167,7 +169,7 @@ func (c *cut) exchange(ctx context.Context) error {
 	defer s.entrance.Unlock()
 	s.retired.Store(true)
 	s.entrance.shut, s.closed = true, true
-	err := errors.Join(closeDB(s.writer), closeConn(s.spare), closeConn(s.pin))
+	err := errors.Join(closeDB(s.writer), s.closeKeepers())
 	s.readers.SetMaxIdleConns(-1)
 	if err == nil {
 		err = c.swap()

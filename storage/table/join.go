@@ -46,7 +46,7 @@ func hasWAL(path string) bool {
 
 // abandon closes what start opened.
 func (s *session) abandon() error {
-	err := errors.Join(closeDB(s.readers), closeDB(s.writer), closeConn(s.gauge), closeConn(s.spare), closeConn(s.pin))
+	err := errors.Join(closeDB(s.readers), closeDB(s.writer), s.closeKeepers())
 	if s.tail.file != nil {
 		err = errors.Join(err, s.tail.file.Close())
 	}

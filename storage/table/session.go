@@ -168,7 +168,7 @@ func (s *session) end(ctx context.Context, check bool) (evidence, error) {
 	}
 	err = errors.Join(err, s.ledger.Distrust(s.tainted))
 	before, statErr := s.main.Stat()
-	err = errors.Join(err, closeConn(s.gauge), closeConn(s.spare), closeConn(s.pin))
+	err = errors.Join(err, s.closeKeepers())
 	var left evidence
 	if settled && statErr == nil {
 		left = s.leave(before)
@@ -207,6 +207,11 @@ func (s *session) close(ctx context.Context, suspect bool) (evidence, error) {
 		err = errors.Join(err, s.ledger.Fold(left.clean))
 	}
 	return left, errors.Join(err, s.ledger.Close())
+}
+
+// closeKeepers closes the connections that look after the WAL.
+func (s *session) closeKeepers() error {
+	return errors.Join(closeConn(s.gauge), closeConn(s.spare), closeConn(s.pin))
 }
 
 func closeDB(db *sql.DB) error {
