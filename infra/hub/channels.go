@@ -9,8 +9,8 @@ import (
 	"tablekeeper/storage/stores"
 )
 
-// subscriber names a subscription.
-type subscriber struct {
+// Subscriber names a subscription.
+type Subscriber struct {
 	Channel string `path:"channel"`
 	Agent   string `path:"agent"`
 }
@@ -28,7 +28,7 @@ func registerChannels(api huma.API, channels *stores.Channels, p problems) {
 			return respond(p, ch, err)
 		})
 	huma.Register(api, operation(http.MethodGet, "/channels", "list-channels", "channels", "The channels, by name"),
-		func(ctx context.Context, in *paging) (*answer[list[stores.Channel]], error) {
+		func(ctx context.Context, in *Paging) (*answer[list[stores.Channel]], error) {
 			all, err := channels.List(ctx, in.After, in.Limit)
 			return listed(all, in.Limit, func(ch stores.Channel) string { return ch.Name }), p.of(err)
 		})
@@ -47,7 +47,7 @@ func registerChannels(api huma.API, channels *stores.Channels, p problems) {
 	huma.Register(api, operation(http.MethodGet, "/channels/{channel}/posts", "list-posts", "channels", "The posts of a channel, oldest first"),
 		func(ctx context.Context, in *struct {
 			Channel string `path:"channel"`
-			paging
+			Paging
 		}) (*answer[list[stores.Post]], error) {
 			posts, err := channels.Read(ctx, in.Channel, in.After, in.Limit)
 			return listed(posts, in.Limit, postID), p.of(err)
@@ -59,18 +59,18 @@ func registerSubscriptions(api huma.API, channels *stores.Channels, p problems) 
 	const path = "/channels/{channel}/subscriptions/{agent}"
 	huma.Register(api, operation(http.MethodPut, path, "subscribe", "channels", "Listen to a channel"),
 		func(ctx context.Context, in *struct {
-			subscriber
+			Subscriber
 			From string `query:"from" enum:"now,beginning" default:"now"`
 		}) (*struct{}, error) {
 			return nil, p.of(channels.Subscribe(ctx, in.Channel, in.Agent, in.From == "beginning"))
 		})
 	huma.Register(api, operation(http.MethodDelete, path, "unsubscribe", "channels", "Stop listening"),
-		func(ctx context.Context, in *subscriber) (*struct{}, error) {
+		func(ctx context.Context, in *Subscriber) (*struct{}, error) {
 			return nil, p.of(channels.Unsubscribe(ctx, in.Channel, in.Agent))
 		})
 	huma.Register(api, operation(http.MethodGet, path+"/posts", "read-on", "channels", "What the agent has not yet read"),
 		func(ctx context.Context, in *struct {
-			subscriber
+			Subscriber
 			Limit int `query:"limit" default:"100" minimum:"1" maximum:"1000"`
 		}) (*answer[list[stores.Post]], error) {
 			posts, err := channels.ReadOn(ctx, in.Channel, in.Agent, in.Limit)
@@ -78,7 +78,7 @@ func registerSubscriptions(api huma.API, channels *stores.Channels, p problems) 
 		})
 	huma.Register(api, operation(http.MethodPut, path+"/cursor", "advance", "channels", "Say up to which post the agent has read"),
 		func(ctx context.Context, in *struct {
-			subscriber
+			Subscriber
 			Body struct {
 				ID string `json:"id" doc:"the id of the post read last"`
 			}

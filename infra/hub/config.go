@@ -10,13 +10,13 @@ import (
 	"tablekeeper/storage/stores"
 )
 
-// expected is the version that a change builds on.
-type expected struct {
+// Expected is the version that a change builds on.
+type Expected struct {
 	Author    string `json:"author"`
 	IfVersion *int64 `json:"if_version,omitempty" minimum:"0" doc:"go ahead only if this is the present version; 0: the key is not there. Without it: always"`
 }
 
-func (e expected) version() int64 {
+func (e Expected) version() int64 {
 	if e.IfVersion == nil {
 		return stores.AnyVersion
 	}
@@ -27,7 +27,7 @@ func registerConfig(api huma.API, config *stores.Config, p problems) {
 	huma.Register(api, operation(http.MethodGet, "/config", "list-config", "config", "The present values, by key"),
 		func(ctx context.Context, in *struct {
 			Prefix string `query:"prefix"`
-			paging
+			Paging
 		}) (*answer[list[stores.Setting]], error) {
 			all, err := config.List(ctx, in.Prefix, in.After, in.Limit)
 			return listed(all, in.Limit, func(s stores.Setting) string { return s.Key }), p.of(err)
@@ -43,7 +43,7 @@ func registerConfig(api huma.API, config *stores.Config, p problems) {
 		func(ctx context.Context, in *struct {
 			Key  string `path:"key"`
 			Body struct {
-				expected
+				Expected
 				Value string `json:"value"`
 			}
 		}) (*answer[stores.Setting], error) {
@@ -53,7 +53,7 @@ func registerConfig(api huma.API, config *stores.Config, p problems) {
 	huma.Register(api, operation(http.MethodPost, "/config/{key}/delete", "delete-config", "config", "End a key; its versions stay"),
 		func(ctx context.Context, in *struct {
 			Key  string `path:"key"`
-			Body expected
+			Body Expected
 		}) (*answer[stores.Setting], error) {
 			setting, err := config.Delete(ctx, in.Key, in.Body.Author, in.Body.version())
 			return respond(p, setting, err)
@@ -70,7 +70,7 @@ func registerConfig(api huma.API, config *stores.Config, p problems) {
 		func(ctx context.Context, in *struct {
 			Prefix string `query:"prefix"`
 			WaitMS int64  `query:"wait_ms" minimum:"0" maximum:"60000"`
-			paging
+			Paging
 		}) (*answer[list[stores.Setting]], error) {
 			changes, err := awaitChanges(ctx, config, in.Prefix, in.After, in.Limit, time.Duration(in.WaitMS)*time.Millisecond)
 			if err != nil {

@@ -33,7 +33,7 @@ func registerHistory(api huma.API, history *stores.History, p problems) {
 			Party string    `query:"party" doc:"sender or recipient"`
 			From  time.Time `query:"from" doc:"from this time on"`
 			To    time.Time `query:"to" doc:"before this time"`
-			paging
+			Paging
 		}) (*answer[list[stores.Record]], error) {
 			after, err := parseHistoryCursor(in.After)
 			if err != nil {

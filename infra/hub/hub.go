@@ -85,8 +85,8 @@ func listed[T any](items []T, limit int, cursor func(T) string) *answer[list[T]]
 	return &answer[list[T]]{page}
 }
 
-// paging is the part of a request that asks for a page.
-type paging struct {
+// Paging is the part of a request that asks for a page.
+type Paging struct {
 	After string `query:"after" doc:"the next of the page before; empty for the first"`
 	Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
 }

@@ -10,8 +10,8 @@ import (
 	"tablekeeper/storage/stores"
 )
 
-// lease is what a worker shows to act on the task it holds.
-type lease struct {
+// Lease is what a worker shows to act on the task it holds.
+type Lease struct {
 	Lease string `json:"lease" doc:"the lease that claim returned"`
 }
 
@@ -58,33 +58,33 @@ func registerLeases(api huma.API, tasks *stores.TaskQueue, p problems) {
 		func(ctx context.Context, in *struct {
 			ID   string `path:"id"`
 			Body struct {
-				lease
+				Lease
 				LeaseMS int64 `json:"lease_ms" minimum:"1"`
 			}
 		}) (*answer[leasedUntil], error) {
-			until, err := tasks.Extend(ctx, in.ID, in.Body.Lease, time.Duration(in.Body.LeaseMS)*time.Millisecond)
+			until, err := tasks.Extend(ctx, in.ID, in.Body.Lease.Lease, time.Duration(in.Body.LeaseMS)*time.Millisecond)
 			return respond(p, leasedUntil{until}, err)
 		})
 	huma.Register(api, operation(http.MethodPost, "/tasks/{id}/complete", "complete-task", "tasks", "End a task with its result"),
 		func(ctx context.Context, in *struct {
 			ID   string `path:"id"`
 			Body struct {
-				lease
+				Lease
 				Result string `json:"result,omitempty"`
 			}
 		}) (*struct{}, error) {
-			return nil, p.of(tasks.Complete(ctx, in.ID, in.Body.Lease, in.Body.Result))
+			return nil, p.of(tasks.Complete(ctx, in.ID, in.Body.Lease.Lease, in.Body.Result))
 		})
 	huma.Register(api, operation(http.MethodPost, "/tasks/{id}/fail", "fail-task", "tasks", "End an attempt: ready again, or a dead letter after the last"),
 		func(ctx context.Context, in *struct {
 			ID   string `path:"id"`
 			Body struct {
-				lease
+				Lease
 				Error        string `json:"error"`
 				RetryAfterMS int64  `json:"retry_after_ms,omitempty" minimum:"0"`
 			}
 		}) (*struct{}, error) {
-			return nil, p.of(tasks.Fail(ctx, in.ID, in.Body.Lease, in.Body.Error, time.Duration(in.Body.RetryAfterMS)*time.Millisecond))
+			return nil, p.of(tasks.Fail(ctx, in.ID, in.Body.Lease.Lease, in.Body.Error, time.Duration(in.Body.RetryAfterMS)*time.Millisecond))
 		})
 }
 
@@ -99,7 +99,7 @@ func registerDeadLetters(api huma.API, tasks *stores.TaskQueue, p problems) {
 	huma.Register(api, operation(http.MethodGet, "/tasks/queues/{queue}/dead-letters", "list-dead-letters", "tasks", "Tasks whose attempts are spent"),
 		func(ctx context.Context, in *struct {
 			Queue string `path:"queue"`
-			paging
+			Paging
 		}) (*answer[list[stores.DeadLetter]], error) {
 			letters, err := tasks.DeadLetters(ctx, in.Queue, in.After, in.Limit)
 			return listed(letters, in.Limit, func(d stores.DeadLetter) string { return d.ID }), p.of(err)

@@ -53,7 +53,7 @@ func registerThreads(api huma.API, threads *stores.Threads, p problems) {
 	huma.Register(api, operation(http.MethodGet, "/threads/{id}/replies", "list-replies", "threads", "The replies of a thread, oldest first"),
 		func(ctx context.Context, in *struct {
 			ID string `path:"id"`
-			paging
+			Paging
 		}) (*answer[list[stores.Reply]], error) {
 			replies, err := threads.Replies(ctx, in.ID, in.After, in.Limit)
 			return listed(replies, in.Limit, func(r stores.Reply) string { return r.ID }), p.of(err)
