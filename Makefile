@@ -17,6 +17,10 @@ help: ## list the targets
 run: ## the demo: throw-away tables, a live writer, the whole cycle
 	$(GO) run ./cmd/tablekeeper demo
 
+.PHONY: local
+local: ## MinIO, a provisioned bucket, and serve against it; Ctrl-C ends all
+	@exec ./localstack/local
+
 .PHONY: build
 build: ## bin/tablekeeper, stripped
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/tablekeeper ./cmd/tablekeeper
