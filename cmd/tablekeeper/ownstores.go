@@ -52,8 +52,10 @@ func (h *house) openHub(ctx context.Context) (s hub.Stores, err error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return s, errors.Join(err, h.shelf.CloseOwned())
 	}
-	for _, t := range tables {
-		t.(*patient).opened()
+	for name, t := range tables {
+		if err := h.ready(ctx, name, t.(*patient)); err != nil {
+			return s, errors.Join(err, h.shelf.CloseOwned())
+		}
 	}
 	return s, nil
 }
@@ -98,6 +100,19 @@ func (p *patient) Read(ctx context.Context, fn func(*sql.Tx) error) error {
 		return err
 	}
 	return p.Table.Read(ctx, fn)
+}
+
+// ready writes the schema of a table that serves: from its first backup on it is in every one.
+func (h *house) ready(ctx context.Context, name string, p *patient) error {
+	p.opened()
+	if t, err := h.shelf.Get(name); err != nil || t.State == shelf.Suspect || t.State == shelf.Recovering {
+		return err
+	}
+	err := p.settle(ctx)
+	if unavailable(err) {
+		return nil // it was found to be damaged just now
+	}
+	return err
 }
 
 func (p *patient) opened() {

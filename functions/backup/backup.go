@@ -110,6 +110,7 @@ type attempt struct {
 	entry    *Entry
 
 	token   table.Token                 // of the file before anything of it was read
+	at      time.Time                   // of the backup
 	accepts func(page, sum uint32) bool // what the pages may be; nil: nobody knows
 	record  shelf.Record                // of the backup that the table may equal; zero if none is there to rely on
 }

@@ -28,6 +28,7 @@ func (a *attempt) read(ctx context.Context) error {
 		MaxPause: a.table.Settings.MaxPause, Wait: a.Busy, Beside: true,
 		Progress: func(phase string, done, total int64) { a.progress.Tell(done, total, phase) },
 	}
+	a.at = a.Now() // before the snapshot: whatever was written until then is in it
 	end := a.progress.Begin("check and store")
 	err := table.TakeSnapshot(ctx, a.table.Path, opts, a.store)
 	end(a.entry.BytesRead)
@@ -66,7 +67,7 @@ func (a *attempt) store(ctx context.Context, s *table.Snapshot) error {
 	}
 	for range keyAttempts {
 		var key archive.Key
-		if key, err = a.Catalogue.NextKey(ctx, a.table.Name, a.Now(), id); err != nil {
+		if key, err = a.Catalogue.NextKey(ctx, a.table.Name, a.at, id); err != nil {
 			return err
 		}
 		var stored archive.Backup
