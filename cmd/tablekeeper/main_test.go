@@ -39,7 +39,7 @@ func scriptParams(dir string) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": exitStatus, "mktable": makeTable, "rows": countRows, "damage": damage, "execsql": runSQL, "rmall": removeAll, "rot": rot, "keygen": makeKey, "fifo": makeFIFO, "await": awaitService, "awaitrun": awaitRun,
+			"status": exitStatus, "mktable": makeTable, "rows": countRows, "damage": damage, "execsql": runSQL, "rmall": removeAll, "rot": rot, "rename": renameFile, "salvageall": salvageAll, "keygen": makeKey, "fifo": makeFIFO, "await": awaitService, "awaitrun": awaitRun,
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "race" {
@@ -177,4 +177,19 @@ func rot(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	damage(ts, neg, args)
 	ts.Check(os.Chtimes(ts.MkAbs(args[0]), time.Time{}, info.ModTime()))
+}
+
+// renameFile renames a file or a folder: rename OLD NEW.
+func renameFile(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.Rename(ts.MkAbs(args[0]), ts.MkAbs(args[1])))
+}
+
+// salvageAll salvages the newest file in a table's quarantine: salvageall QUARANTINE OUTPUT.
+func salvageAll(ts *testscript.TestScript, _ bool, args []string) {
+	kept, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "*", filepath.Base(args[0])))
+	ts.Check(err)
+	if len(kept) == 0 {
+		ts.Fatalf("nothing is in quarantine")
+	}
+	ts.Check(ts.Exec("tablekeeper", "salvage", kept[len(kept)-1], "-o", args[1]))
 }
