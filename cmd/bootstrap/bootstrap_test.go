@@ -295,6 +295,7 @@ func TestOnEFS(t *testing.T) {
 // TestColdStart measures from the start of the process to the first question for work; docs/aws.md has the figure.
 func TestColdStart(t *testing.T) {
 	w := newWorld(t)
+	bootstrap(t)
 	started := time.Now()
 	h := w.function("backup")
 	w.Make("app", 10)

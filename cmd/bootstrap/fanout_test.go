@@ -52,8 +52,10 @@ type outcome struct {
 	done, dead, retried, invocations int
 	took                             time.Duration
 	busy                             float64 // seconds of workers
-	cost                             float64 // USD
+	lambda, storage, calls           float64 // USD: of time, of requests to S3, of invocations and messages
 }
+
+func (o outcome) cost() float64 { return o.lambda + o.storage + o.calls }
 
 // waiting is a message and when it can be received.
 type waiting struct {
@@ -162,14 +164,15 @@ func (s *simulation) settle(m waiting, at float64) {
 
 func (s *simulation) price() {
 	attempts := float64(s.tables + s.retried)
-	s.cost = s.busy*(s.memory*s.gigaSecond+s.tmp*s.tmpSecond) + float64(s.invocations)*s.perInvoke + float64(s.sqs)*s.perSQS
+	s.lambda = s.busy * (s.memory*s.gigaSecond + s.tmp*s.tmpSecond)
+	s.calls = float64(s.invocations)*s.perInvoke + float64(s.sqs)*s.perSQS
 	const puts = 4 // two marks, a list, what is kept
-	s.cost += attempts*(puts*s.perPut+float64(s.requests-puts)*s.perGet) + float64(s.tables)*s.changed*s.perPut
+	s.storage = attempts*(puts*s.perPut+float64(s.requests-puts)*s.perGet) + float64(s.tables)*s.changed*s.perPut
 }
 
 // line is a row of the table in docs/aws.md.
 func (o outcome) line(name string) string {
-	return fmt.Sprintf("| %s | %d s | %d | %d | %d | %d | %.2f USD |", name, int(o.took.Seconds()), o.done, o.retried, o.dead, o.invocations, o.cost)
+	return fmt.Sprintf("| %s | %d s | %d | %d | %d | %d | %.2f USD |", name, int(o.took.Seconds()), o.done, o.retried, o.dead, o.invocations, o.cost())
 }
 
 // TestFanOutOf10000 runs one backup of the fleet against a model of Lambda's and SQS's limits. The figures in docs/aws.md are those of
@@ -207,10 +210,35 @@ func TestFanOutOf10000(t *testing.T) {
 			t.Errorf("%s: %d messages are dead, and %d tables are broken", c.name, o.dead, m.broken)
 		}
 	}
-	if few, usual, many := all[0], all[1], all[2]; few.took < 2*usual.took || many.took > usual.took {
+	if few, usual, many := all[0], all[1], all[2]; few.took*2 < usual.took*3 || many.took > usual.took {
 		t.Errorf("more workers do not help: %v, %v, %v", few.took, usual.took, many.took)
 	}
 	if all[3].retried != 0 || all[3].dead != 0 {
 		t.Errorf("%+v", all[3])
+	}
+}
+
+// TestCostOfAMonth adds up the runs of the default schedules.
+func TestCostOfAMonth(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/aws.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const runs = 4*30 + 4*30 + 30 // compact, backup, verify
+	const sweeps = 24 * 30
+	for _, tables := range []int{100, 1000, 10_000} {
+		m := usual()
+		m.tables, m.broken = tables, 0
+		o := simulate(m)
+		// A sweep reads what is kept of each table, 32 at a time.
+		reading := float64(tables) / readers * m.latency.Seconds()
+		lambda := runs*o.lambda + sweeps*reading*(0.5*m.gigaSecond+m.tmp*m.tmpSecond)
+		storage := runs*o.storage + sweeps*float64(tables)*(m.perGet*2+m.perPut/1000*2)
+		calls := runs*o.calls + sweeps*m.perInvoke
+		line := fmt.Sprintf("| %d | %.2f USD | %.2f USD | %.2f USD | %.2f USD |", tables, calls, lambda, storage, calls+lambda+storage)
+		t.Log(line)
+		if !strings.Contains(string(doc), line) {
+			t.Errorf("docs/aws.md does not have\n%s", line)
+		}
 	}
 }
