@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -53,7 +54,7 @@ func TestSDKInvokes(t *testing.T) {
 		t.Fatal(err)
 	}
 	log, _ := base64.StdEncoding.DecodeString(aws.ToString(out.LogResult))
-	if string(out.Payload) != `{"tables":["*"]}` || out.StatusCode != 200 || string(log) != "TKLOCALlive" || aws.ToString(out.ExecutedVersion) != LatestVersion || out.FunctionError != nil {
+	if string(out.Payload) != `{"tables":["*"]}` || out.StatusCode != http.StatusOK || string(log) != "TKLOCALlive" || aws.ToString(out.ExecutedVersion) != LatestVersion || out.FunctionError != nil {
 		t.Errorf("%+v, log %s", out, log)
 	}
 	for kind, status := range map[types.InvocationType]int32{types.InvocationTypeEvent: 202, types.InvocationTypeDryRun: 204} {

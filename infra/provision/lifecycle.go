@@ -218,13 +218,13 @@ func (l *lifecycle) write(ctx context.Context, now *s3.GetBucketLifecycleConfigu
 	}
 	_, err := l.p.s3.PutBucketLifecycleConfiguration(ctx, &s3.PutBucketLifecycleConfigurationInput{Bucket: l.p.name(),
 		LifecycleConfiguration:             &types.BucketLifecycleConfiguration{Rules: rules},
-		TransitionDefaultMinimumObjectSize: types.TransitionDefaultMinimumObjectSize(now.TransitionDefaultMinimumObjectSize)})
+		TransitionDefaultMinimumObjectSize: now.TransitionDefaultMinimumObjectSize})
 	return err
 }
 
 // filterOf is what a rule selects by; more tells of conditions on the size.
 func filterOf(r types.LifecycleRule) (prefix string, tags []string, more bool) {
-	prefix = aws.ToString(r.Prefix)
+	prefix = aws.ToString(r.Prefix) //nolint:staticcheck // deprecated, but rules that others made may have it
 	f := r.Filter
 	if f == nil {
 		return prefix, nil, false
