@@ -171,10 +171,10 @@ func invokeBySDK(t *testing.T, s served) {
 	if out, r := invoke(lambda.InvokeInput{FunctionName: aws.String("backup"), ClientContext: &said}); r.Trigger != "api" || r.Actor != "key "+s.keys.ID {
 		t.Errorf("a claim was believed: %s", out.Payload)
 	}
-	if out, _ := invoke(lambda.InvokeInput{FunctionName: aws.String("backup"), InvocationType: types.InvocationTypeDryRun}); out.StatusCode != 204 {
+	if out, _ := invoke(lambda.InvokeInput{FunctionName: aws.String("backup"), InvocationType: types.InvocationTypeDryRun}); out.StatusCode != http.StatusNoContent {
 		t.Errorf("dry run: %d", out.StatusCode)
 	}
-	if out, _ := invoke(lambda.InvokeInput{FunctionName: aws.String("sweep"), InvocationType: types.InvocationTypeEvent}); out.StatusCode != 202 {
+	if out, _ := invoke(lambda.InvokeInput{FunctionName: aws.String("sweep"), InvocationType: types.InvocationTypeEvent}); out.StatusCode != http.StatusAccepted {
 		t.Errorf("async: %d", out.StatusCode)
 	}
 	failed, _ := invoke(lambda.InvokeInput{FunctionName: aws.String("restore"), Payload: []byte(`{"table":"orders","backup":"orders/20200101T000000.000Z-00000000.db.zst"}`)})
