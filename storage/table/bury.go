@@ -23,14 +23,17 @@ func (c *cut) releaseProof() error {
 
 // bury closes the old session when its last reader is gone, and removes the old file: its successor was compared with it, checked
 // and is durable. Freed at once, a large file would keep every fsync on the file system waiting. What somebody else has come to use
-// stays in quarantine.
-func (c *cut) bury() {
+// stays in quarantine, and so does everything while the swap is not closed.
+func (c *cut) bury(closed bool) {
 	c.retire()
 	ctx := context.Background()
 	if b, ok := c.proof.(*bar); ok {
 		if err := b.lift(ctx, c.sw.kept(), barWait); err != nil {
 			c.t.log.Warn("let go of the replaced file", "error", err)
 		}
+	}
+	if !closed {
+		return
 	}
 	if err := errors.Join(c.free(), c.sw.d.remove(c.shm)); err != nil {
 		c.t.log.Warn("remove the file that was compacted: it stays in quarantine", "path", c.sw.quarantine(), "error", err)

@@ -55,10 +55,12 @@ func (o *online) cut(ctx context.Context) (err error) {
 	}
 	o.next, o.Status = nil, Compacted
 	o.CutUS = c.took.Microseconds()
-	if err := errors.Join(c.fresh.ledger.Move(ledgerPath(o.t.path)), sw.end()); err != nil {
+	err = errors.Join(c.fresh.ledger.Move(ledgerPath(o.t.path)), sw.end())
+	closed := err == nil
+	o.t.tasks.Go(func() { c.bury(closed) })
+	if err != nil {
 		return fmt.Errorf("the compacted file is in place, but the swap is not closed: %w", err)
 	}
-	o.t.tasks.Go(func() { c.bury() })
 	return nil
 }
 
@@ -339,12 +341,8 @@ func (c *cut) retire() {
 		return
 	}
 	<-s.gone
-	err := errors.Join(closeDB(s.readers), s.ledger.Close())
-	_ = s.main.Close() // or it is already
-	if s.tail.file != nil {
-		err = errors.Join(err, s.tail.file.Close())
-	}
-	if err != nil {
-		c.t.log.Warn("close the replaced file", "error", err)
+	s.drop()
+	if err := s.ledger.Close(); err != nil {
+		c.t.log.Warn("close the ledger of the replaced file", "error", err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"tablekeeper/storage/ledger"
@@ -61,7 +60,7 @@ type online struct {
 // compactOnline copies the table beside itself and swaps the copy in.
 func (t *Table) compactOnline(ctx context.Context, k *compaction) error {
 	for attempt := 1; ; attempt++ {
-		o := &online{compaction: k, t: t, newFile: Temporary(t.path, "compact")}
+		o := &online{compaction: k, t: t, disk: t.disk, newFile: Temporary(t.path, "compact")}
 		err := o.run(ctx)
 		err = errors.Join(err, o.clean(context.WithoutCancel(ctx)))
 		if !errors.Is(err, errSchemaMoved) || attempt == mostCopies {
@@ -297,13 +296,10 @@ func (o *online) carryOver(ctx context.Context, set *touched, compare bool) erro
 func (o *online) noteFrames(ctx context.Context) error {
 	frames, err := o.copy.frames()
 	if err == nil && o.next != nil && len(frames) > 0 {
-		err = o.next.Stage(o.copy.tail.gen, o.copy.tail.frame-uint32(len(frames))+1, frames)
+		err = o.next.Absorb(o.copy.tail.gen, o.copy.tail.frame-uint32(len(frames))+1, frames)
 	}
 	if err == nil {
 		err = o.copy.checkpoint(ctx)
-	}
-	if err == nil && o.next != nil {
-		err = o.next.Settle(o.copy.readSum)
 	}
 	return err
 }
@@ -320,7 +316,7 @@ func (o *online) complete(ctx context.Context) error {
 	if err := o.copy.check(ctx); err != nil {
 		return err
 	}
-	if err := (disk{}).sync(o.newFile); err != nil {
+	if err := o.disk.sync(o.newFile); err != nil {
 		return err
 	}
 	if _, err := StageLedger(ctx, o.t.path, o.newFile, nil); err != nil {
@@ -378,14 +374,4 @@ func (f *follower) check(ctx context.Context) error {
 		return fmt.Errorf("%w: %s", errCopyDiffers, first)
 	}
 	return nil
-}
-
-func (f *follower) readSum(page uint32) (uint32, error) {
-	file, err := os.Open(f.path)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = file.Close() }() // only read
-	s := session{main: file, pageSize: f.tail.pageSize}
-	return s.readSum(page)
 }

@@ -224,7 +224,11 @@ func (m *modelRun) compare(ctx context.Context) error {
 
 // compactBeside compacts a table of any size by a copy.
 func compactBeside(ctx context.Context, table *Table) (Compaction, error) {
-	k := &compaction{path: table.path, opts: CompactOptions{Force: true}, owned: true}
+	return compactBesideWith(ctx, table, CompactOptions{})
+}
+
+func compactBesideWith(ctx context.Context, table *Table, opts CompactOptions) (Compaction, error) {
+	k := &compaction{path: table.path, opts: opts, owned: true}
 	k.opts.defaults()
 	s, err := Stat(ctx, table.path)
 	if err != nil {

@@ -152,7 +152,8 @@ type evidence struct {
 func (s *session) end(ctx context.Context, check bool) (evidence, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed { // by a cut that left neither file usable
+		s.drop()
 		return evidence{}, nil
 	}
 	s.closed = true
@@ -207,6 +208,15 @@ func (s *session) close(ctx context.Context, suspect bool) (evidence, error) {
 		err = errors.Join(err, s.ledger.Fold(left.clean))
 	}
 	return left, errors.Join(err, s.ledger.Close())
+}
+
+// drop closes what a cut leaves open for readers.
+func (s *session) drop() {
+	_ = closeDB(s.readers) // the file is not the table any more, or cannot be used
+	_ = s.main.Close()     // or it is already
+	if s.tail.file != nil {
+		_ = s.tail.file.Close()
+	}
 }
 
 // closeKeepers closes the connections that look after the WAL.

@@ -85,6 +85,7 @@ type Table struct {
 	swapping   sync.Mutex // serialises Detach, Attach and the cut of a compaction
 	left       evidence   // what Detach left beside the file
 	compacting atomic.Pointer[compacting]
+	disk       disk // of the cut; only tests set it
 }
 
 // Open opens the table at path as its owner, and makes a new one if there is none. What an interrupted operation left behind
