@@ -59,7 +59,7 @@ func TestControl(t *testing.T) {
 		Status string `json:"status"`
 		Tables int    `json:"tables"`
 	}
-	if _, err := s.ask(t.Context(), http.MethodGet, "/healthz", &health); err != nil || health.Status != "ok" || health.Tables != 1 {
+	if _, err := s.ask(t.Context(), http.MethodGet, "/healthz", &health); err != nil || health.Status != "ok" || health.Tables != 1+9 { // and the nine of the stores
 		t.Errorf("health is %+v, %v", health, err)
 	}
 	for path, want := range map[string]int{"/jobs/nothing/pause": 404, "/runs/nothing/cancel": 404, "/nowhere": 404, "/jobs/sweep/pause": 204} {
