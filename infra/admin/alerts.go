@@ -123,7 +123,7 @@ func (s *Server) registerAlerts(api huma.API) {
 			if err != nil {
 				return nil, err
 			}
-			if err := known(a, in.Body.Channel); err != nil {
+			if err := hasChannel(a, in.Body.Channel); err != nil {
 				return nil, err
 			}
 			if err := a.Test(ctx, in.Body.Channel); err != nil {
@@ -203,7 +203,7 @@ func (s *Server) alerts() (Alerts, error) {
 	return s.opts.Alerts, nil
 }
 
-func known(a Alerts, channel string) error {
+func hasChannel(a Alerts, channel string) error {
 	names := []string{}
 	for _, c := range a.Channels() {
 		if c.Name == channel {

@@ -90,19 +90,36 @@ func (s *Server) registerFleet(api huma.API) {
 }
 
 func (s *Server) backups(ctx context.Context, name string) (backupList, error) {
-	t, err := s.Shelf.Place(name)
-	if err != nil {
-		return backupList{}, err
+	_, all, err := s.known(ctx, name)
+	if err == nil && s.opts.Backups == nil {
+		err = problem(http.StatusNotFound, "no bucket is configured", "set bucket: in tablekeeper.yaml").coded("no_bucket")
 	}
-	if s.opts.Backups == nil {
-		return backupList{}, problem(http.StatusNotFound, "no bucket is configured", "set bucket: in tablekeeper.yaml").coded("no_bucket")
+	if err == nil && all == nil {
+		all, err = s.opts.Backups.Backups(ctx, name)
 	}
-	all, err := s.opts.Backups.Backups(ctx, t.Name)
 	list := backupList{Backups: make([]Stored, len(all))}
 	for i, b := range all {
 		list.Backups[i] = storedOf(b)
 	}
 	return list, err
+}
+
+// known is a table on the shelf, or one that was lost with all that was kept beside it and has backups, which come with it. Any other name is
+// unknown, even where there would be a place for such a table.
+func (s *Server) known(ctx context.Context, name string) (shelf.Table, []archive.Backup, error) {
+	t, unknown := s.Shelf.Get(name)
+	if unknown == nil {
+		return t, nil, nil
+	}
+	t, err := s.Shelf.Place(name)
+	if err != nil || s.opts.Backups == nil {
+		return t, nil, unknown
+	}
+	all, err := s.opts.Backups.Backups(ctx, t.Name)
+	if err == nil && len(all) == 0 {
+		err = unknown
+	}
+	return t, all, err
 }
 
 func storedOf(b archive.Backup) Stored {

@@ -32,7 +32,7 @@ func (s *Server) registerPast(api huma.API) {
 		"application/json": {Schema: records}, "text/csv": {Schema: &huma.Schema{Type: huma.TypeString}},
 	}}}
 	huma.Register(api, compactions, func(ctx context.Context, in *struct {
-		span
+		Span
 		Accept string `header:"Accept"`
 		Format string `query:"format" enum:"json,csv" doc:"instead of the header Accept, for links"`
 	}) (*sheet, error) {
@@ -50,7 +50,7 @@ func (s *Server) registerPast(api huma.API) {
 	})
 	huma.Register(api, s.operation(http.MethodGet, "/recoveries", "list-recoveries", "runs", "What was recovered, or restored, newest first"),
 		func(ctx context.Context, in *struct {
-			span
+			Span
 			Function string `query:"function" default:"recover" enum:"recover,restore"`
 		}) (*answer[history.Records], error) {
 			f := in.filter()

@@ -110,13 +110,13 @@ func explain(err error) error {
 	case errors.As(err, &function):
 		return problem(http.StatusNotFound, err.Error(), hint).coded("no_function")
 	case errors.As(err, &job), errors.As(err, &ambiguous):
-		return problem(http.StatusNotFound, err.Error(), hint)
+		return problem(http.StatusNotFound, err.Error(), cmp.Or(hint, "ask for the list: what is not in it is not there"))
 	case errors.As(err, &reused):
 		return &Problem{Title: http.StatusText(http.StatusConflict), Status: http.StatusConflict, Detail: err.Error(), Hint: hint, Code: "key_reused", RunID: reused.RunID}
 	case errors.Is(err, jobs.ErrTooMany), errors.Is(err, jobs.ErrShuttingDown):
 		return waiting(problem(http.StatusServiceUnavailable, err.Error(), "try again in a moment"), retryAfter)
 	case errors.As(err, &event), errors.As(err, &mistake):
-		return problem(http.StatusUnprocessableEntity, err.Error(), hint)
+		return problem(http.StatusUnprocessableEntity, err.Error(), cmp.Or(hint, hints[http.StatusUnprocessableEntity]))
 	}
 	return explainStore(err, hint)
 }
@@ -131,9 +131,9 @@ func explainStore(err error, hint string) error {
 	case errors.Is(err, bucket.ErrDenied), errors.Is(err, bucket.ErrNoBucket):
 		return problem(http.StatusBadGateway, err.Error(), "see what the bucket answers: tablekeeper check").coded("bucket_refused")
 	case errors.Is(err, fs.ErrNotExist):
-		return problem(http.StatusNotFound, err.Error(), hint)
+		return problem(http.StatusNotFound, err.Error(), cmp.Or(hint, "ask for the list: what is not in it is not there"))
 	case errors.Is(err, fs.ErrInvalid):
-		return problem(http.StatusUnprocessableEntity, err.Error(), hint)
+		return problem(http.StatusUnprocessableEntity, err.Error(), cmp.Or(hint, hints[http.StatusUnprocessableEntity]))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return waiting(problem(http.StatusServiceUnavailable, "the request ended before there was an answer", "ask again"), retryAfter)
 	}

@@ -56,25 +56,25 @@ func (s *Server) registerRestore(api huma.API) {
 	huma.Register(api, s.operation(http.MethodPost, "/restore/{table}", "restore-table", "work", "Plan a restore, or carry one out"),
 		func(ctx context.Context, in *struct {
 			Table string `path:"table"`
-			asking
+			Asking
 			Body *restoreBody
 		}) (*done[restoreAnswer], error) {
 			body := restoreBody{}
 			if in.Body != nil {
 				body = *in.Body
 			}
-			t, err := s.Shelf.Place(in.Table)
+			t, _, err := s.known(ctx, in.Table)
 			if err != nil {
 				return nil, explain(err)
 			}
 			if body.DryRun {
 				return s.planRestore(ctx, t, body)
 			}
-			run, err := s.restore(ctx, t, body, in.asking)
+			run, err := s.restore(ctx, t, body, in.Asking)
 			if err != nil {
 				return nil, explainRestore(err)
 			}
-			return doneOf(run, in.asking, restoreAnswer{result: &TableResult{t.Name, run}}), nil
+			return doneOf(run, in.Asking, restoreAnswer{result: &TableResult{t.Name, run}}), nil
 		})
 }
 
@@ -101,7 +101,7 @@ func explainRestore(err error) error {
 }
 
 // restore carries a plan out. Only where there is nothing to be replaced may it be without one.
-func (s *Server) restore(ctx context.Context, t shelf.Table, body restoreBody, asked asking) (history.Run, error) {
+func (s *Server) restore(ctx context.Context, t shelf.Table, body restoreBody, asked Asking) (history.Run, error) {
 	event := restore.Event{Table: t.Name, Backup: body.Backup, At: body.At, InPlace: true}
 	if body.Plan == "" {
 		if !t.Missing {
@@ -138,10 +138,10 @@ func (s *Server) restore(ctx context.Context, t shelf.Table, body restoreBody, a
 	return run, err
 }
 
-func (s *Server) startRestore(ctx context.Context, event restore.Event, asked asking) (history.Run, error) {
+func (s *Server) startRestore(ctx context.Context, event restore.Event, asked Asking) (history.Run, error) {
 	encoded, err := json.Marshal(event)
 	if err != nil {
 		return history.Run{}, err
 	}
-	return s.work(ctx, task{function: "restore", event: encoded, table: event.Table, asking: asked})
+	return s.work(ctx, task{function: "restore", event: encoded, table: event.Table, Asking: asked})
 }

@@ -17,8 +17,8 @@ import (
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 
-// span are the filters that lists of the past have in common.
-type span struct {
+// Span are the filters that lists of the past have in common.
+type Span struct {
 	Table  string    `query:"table"`
 	Status []string  `query:"status" doc:"with commas between"`
 	Since  time.Time `query:"since"`
@@ -27,7 +27,7 @@ type span struct {
 	Cursor string    `query:"cursor" maxLength:"100" doc:"the next of the page before"`
 }
 
-func (q span) filter() history.Filter {
+func (q Span) filter() history.Filter {
 	return history.Filter{Table: q.Table, Statuses: q.Status, Since: q.Since, Until: q.Until, Limit: q.Limit, Cursor: q.Cursor}
 }
 
@@ -39,7 +39,7 @@ type cancelling struct {
 func (s *Server) registerRuns(api huma.API) {
 	huma.Register(api, s.operation(http.MethodGet, "/runs", "list-runs", "runs", "Runs, newest first"),
 		func(ctx context.Context, in *struct {
-			span
+			Span
 			Function string `query:"function"`
 			Job      string `query:"job"`
 			Trigger  string `query:"trigger"`
@@ -77,13 +77,13 @@ func (s *Server) registerRuns(api huma.API) {
 	huma.Register(api, s.operation(http.MethodPost, "/runs/{id}/retry", "retry-run", "runs", "Try again what failed in a run"),
 		func(ctx context.Context, in *struct {
 			ID string `path:"id" maxLength:"64"`
-			asking
+			Asking
 		}) (*done[Result], error) {
-			run, err := s.retry(ctx, in.ID, in.asking)
+			run, err := s.retry(ctx, in.ID, in.Asking)
 			if err != nil {
 				return nil, explain(err)
 			}
-			return doneOf(run, in.asking, resultOf(run)), nil
+			return doneOf(run, in.Asking, resultOf(run)), nil
 		})
 }
 
@@ -108,7 +108,7 @@ func (s *Server) runNow(ctx context.Context, id string) (history.Run, error) {
 	return s.History.Get(ctx, full)
 }
 
-func (s *Server) retry(ctx context.Context, id string, asked asking) (history.Run, error) {
+func (s *Server) retry(ctx context.Context, id string, asked Asking) (history.Run, error) {
 	run, err := s.runNow(ctx, id)
 	switch {
 	case err != nil:
@@ -122,7 +122,7 @@ func (s *Server) retry(ctx context.Context, id string, asked asking) (history.Ru
 	if err != nil {
 		return run, err
 	}
-	return s.work(ctx, task{function: run.Function, event: event, table: table, trigger: jobs.TriggerRetry, retryOf: run.ID, asking: asked})
+	return s.work(ctx, task{function: run.Function, event: event, table: table, trigger: jobs.TriggerRetry, retryOf: run.ID, Asking: asked})
 }
 
 // again is a run's event, narrowed to the tables that failed if only some did. table is set if it is about a single one.

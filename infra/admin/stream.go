@@ -67,7 +67,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, err)
 		return
 	}
-	stopping, end := context.WithCancelCause(context.Background())
+	stopping, end := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	defer end(nil)
 	leave, ok := s.streams.enter(end)
 	if !ok {
@@ -84,15 +84,12 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		s.log.Warn("stream refused", "from", hostOf(r.RemoteAddr), "error", err)
 		return
 	}
-	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(1024)
-	// Clients have nothing to say: what they send ends the stream. A context that ends while the library reads or writes cuts the connection
-	// without a word, so that of the reader is its own.
-	ctx, cancel := context.WithCancelCause(conn.CloseRead(context.WithoutCancel(r.Context())))
-	defer cancel(nil)
-	context.AfterFunc(stopping, func() { cancel(context.Cause(stopping)) })
 	l := &listener{server: s, conn: conn, request: r, after: after, resume: resume}
-	l.part(l.run(ctx, cancel))
+	defer l.helpers.Wait()
+	defer func() { _ = conn.CloseNow() }()
+	l.helpers.Go(func() { l.hear(end) })
+	l.part(l.run(stopping, end))
 }
 
 func afterOf(r *http.Request) (after int64, resume bool, err error) {
@@ -116,12 +113,25 @@ type listener struct {
 	resume  bool
 	sent    int64 // newest sequence number that the client has
 	lost    int64 // what it was told it has lost
+	helpers sync.WaitGroup
 }
 
 var (
 	errSlow      = errors.New("too slow")
 	errSignedOut = errors.New("signed out")
+	errTalks     = errors.New("a client has nothing to say here")
+	errGone      = errors.New("the client went away")
 )
+
+// hear waits for the end of the connection, which the library sees only while somebody reads. Its context never ends: one that does cuts the
+// connection without a word.
+func (l *listener) hear(end context.CancelCauseFunc) {
+	if _, _, err := l.conn.Reader(context.Background()); err == nil {
+		end(errTalks)
+		return
+	}
+	end(errGone)
+}
 
 func (l *listener) run(ctx context.Context, end context.CancelCauseFunc) error {
 	_, newest, err := l.server.History.EventBounds(ctx)
@@ -143,7 +153,9 @@ func (l *listener) run(ctx context.Context, end context.CancelCauseFunc) error {
 	if err := l.send(ctx, hello); err != nil {
 		return err
 	}
-	go l.live(ctx, end)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	l.helpers.Go(func() { l.live(ctx, end) })
 	for {
 		e, err := sub.Next(ctx)
 		if err != nil {
@@ -232,9 +244,11 @@ func (l *listener) part(err error) {
 		code, why = websocket.StatusTryAgainLater, fmt.Sprintf("too slow: resume after %d", l.sent)
 	case errors.Is(err, errSignedOut):
 		code, why = websocket.StatusPolicyViolation, "signed out"
+	case errors.Is(err, errTalks):
+		code, why = websocket.StatusPolicyViolation, errTalks.Error()
 	case errors.Is(err, errStopping), errors.Is(err, events.ErrClosed):
 		code, why = websocket.StatusGoingAway, "the service stops"
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, errGone):
 		code, why = websocket.StatusNormalClosure, ""
 	default:
 		l.server.log.Warn("stream ended", "from", hostOf(l.request.RemoteAddr), "error", err)

@@ -16,13 +16,13 @@ import (
 	"tablekeeper/jobs/history"
 )
 
-// asking are the headers of a request for work.
-type asking struct {
+// Asking are the headers of a request for work. (The API's library passes over embedded types that are not exported.)
+type Asking struct {
 	Prefer string `header:"Prefer" doc:"respond-async: do not wait for the end"`
 	Key    string `header:"Idempotency-Key" maxLength:"200" doc:"the same key gives the same run, however often it is sent"`
 }
 
-func (a asking) async() bool {
+func (a Asking) async() bool {
 	return slices.ContainsFunc(strings.Split(a.Prefer, ","), func(p string) bool { return strings.EqualFold(strings.TrimSpace(p), "respond-async") })
 }
 
@@ -34,7 +34,7 @@ type done[T any] struct {
 	Body      T
 }
 
-func doneOf[T any](run history.Run, asked asking, body T) *done[T] {
+func doneOf[T any](run history.Run, asked Asking, body T) *done[T] {
 	d := &done[T]{Status: http.StatusOK, Body: body}
 	if !run.Status.Ended() {
 		d.Status, d.Location = http.StatusAccepted, Prefix+"/runs/"+run.ID
@@ -45,9 +45,9 @@ func doneOf[T any](run history.Run, asked asking, body T) *done[T] {
 	return d
 }
 
-// The bodies of requests. One is for a single table, All for any number.
+// The bodies of requests: One for a single table, All for any number.
 type (
-	compactOne struct {
+	CompactOne struct {
 		Force      bool     `json:"force,omitempty" doc:"whatever the share of free pages"`
 		DryRun     bool     `json:"dry_run,omitempty"`
 		MaxPauseMS int64    `json:"max_pause_ms,omitempty" minimum:"0"`
@@ -55,27 +55,29 @@ type (
 	}
 	compactAll struct {
 		Tables []string `json:"tables,omitempty" maxItems:"10000" doc:"names or globs; none: every table"`
-		compactOne
+		CompactOne
 	}
-	backupOne struct {
+	BackupOne struct {
 		Force  bool `json:"force,omitempty" doc:"though nothing has changed"`
 		DryRun bool `json:"dry_run,omitempty"`
 	}
 	backupAll struct {
 		Tables []string `json:"tables,omitempty" maxItems:"10000" doc:"names or globs; none: every table"`
-		backupOne
+		BackupOne
 	}
-	verifyOne struct {
+	VerifyOne struct {
 		Backup string `json:"backup,omitempty" doc:"latest (the default), all, or a key"`
 	}
 	verifyAll struct {
 		Tables []string `json:"tables,omitempty" maxItems:"10000" doc:"names or globs; none: every table"`
-		verifyOne
+		VerifyOne
 	}
 	recoverOne struct {
 		Reason string `json:"reason,omitempty" maxLength:"1000" doc:"what was seen"`
 		Accept bool   `json:"accept,omitempty" doc:"take a degraded table as it is"`
 		DryRun bool   `json:"dry_run,omitempty"`
+		Force  bool   `json:"force,omitempty" doc:"though it was recovered several times just now"`
+		Empty  bool   `json:"empty,omitempty" doc:"where nothing else is left, begin the table anew"`
 	}
 )
 
@@ -83,27 +85,27 @@ func (s *Server) registerWork(api huma.API) {
 	registerAll[compactAll](s, api, "compact", "Compact tables")
 	registerAll[backupAll](s, api, "backup", "Back tables up")
 	registerAll[verifyAll](s, api, "verify", "Prove that backups restore")
-	registerOne[compactOne](s, api, "compact", "Compact a table", "tables")
-	registerOne[backupOne](s, api, "backup", "Back a table up", "tables")
-	registerOne[verifyOne](s, api, "verify", "Prove that a table's backup restores", "tables")
+	registerOne[CompactOne](s, api, "compact", "Compact a table", "tables")
+	registerOne[BackupOne](s, api, "backup", "Back a table up", "tables")
+	registerOne[VerifyOne](s, api, "verify", "Prove that a table's backup restores", "tables")
 	registerOne[recoverOne](s, api, "recover", "Recover a table of which corruption is reported, or accept a degraded one", "table")
 }
 
 func registerAll[B any](s *Server, api huma.API, function, summary string) {
 	huma.Register(api, s.operation(http.MethodPost, "/"+function, function+"-tables", "work", summary),
 		func(ctx context.Context, in *struct {
-			asking
+			Asking
 			Body *B
 		}) (*done[Result], error) {
 			event, err := eventOf(in.Body, nil)
 			if err != nil {
 				return nil, explain(err)
 			}
-			run, err := s.work(ctx, task{function: function, event: event, asking: in.asking})
+			run, err := s.work(ctx, task{function: function, event: event, Asking: in.Asking})
 			if err != nil {
 				return nil, explain(err)
 			}
-			return doneOf(run, in.asking, resultOf(run)), nil
+			return doneOf(run, in.Asking, resultOf(run)), nil
 		})
 }
 
@@ -112,7 +114,7 @@ func registerOne[B any](s *Server, api huma.API, function, summary, field string
 	huma.Register(api, s.operation(http.MethodPost, "/"+function+"/{table}", function+"-table", "work", summary),
 		func(ctx context.Context, in *struct {
 			Table string `path:"table"`
-			asking
+			Asking
 			Body *B
 		}) (*done[TableResult], error) {
 			t, err := s.Shelf.Get(in.Table)
@@ -127,11 +129,11 @@ func registerOne[B any](s *Server, api huma.API, function, summary, field string
 			if err != nil {
 				return nil, explain(err)
 			}
-			run, err := s.work(ctx, task{function: function, event: event, table: t.Name, asking: in.asking})
+			run, err := s.work(ctx, task{function: function, event: event, table: t.Name, Asking: in.Asking})
 			if err != nil {
 				return nil, explain(err)
 			}
-			return doneOf(run, in.asking, TableResult{t.Name, run}), nil
+			return doneOf(run, in.Asking, TableResult{t.Name, run}), nil
 		})
 }
 
@@ -160,7 +162,7 @@ type task struct {
 	table    string // "": not about a single one
 	trigger  string // "": by the API
 	retryOf  string
-	asking
+	Asking
 }
 
 // work has the runner do a task. It waits for the end, unless the client does not want to; that the client goes away does not end the work.
