@@ -97,6 +97,7 @@ func TestErrorsHaveTypes(t *testing.T) {
 	back.fail("2", `{"table":["app"]}`, "InvalidEvent", `did you mean "tables"?`)
 	back.fail("3", `[]`, "InvalidEvent", "JSON object")
 	back.fail("4", `{"tables":["bad"]}`, "Corrupt", "Try: ")
+	back.fail("4", `{"tables":["bad"]}`, "Corrupt", "Try: ") // Lambda's retry must fail too, or the destination is not told
 	if got := w.messages(recoverQueue); len(got) != 1 || got[0].Group != "bad" {
 		t.Errorf("nobody recovers the damaged table: %+v", got)
 	}

@@ -121,13 +121,14 @@ func (c *claim) write(ctx context.Context, m mark) error {
 	return nil
 }
 
-// end says what came of it. After a failure the event may be done again at once.
+// end says what came of it. After a failure the event may be done again at once, even one that is going to fail again: Lambda tells the
+// on-failure destination only if its retry fails too.
 func (c *claim) end(ctx context.Context, entry json.RawMessage, failed error) error {
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	m := mark{State: done, Entry: entry}
-	if failed != nil && !permanent(failed) {
+	if failed != nil {
 		m = mark{State: fails}
 	}
 	return c.write(ctx, m)
