@@ -1,7 +1,8 @@
 // Package compact gives the free pages of a table back to the disk, where there are enough of them and where it can be
 // done within the pause that the table's users accept.
 //
-// How a file is compacted is the business of storage/table; when, of the runner and of the table's windows.
+// How a file is compacted is the business of storage/table; when, of the runner and of the table's windows. A table that this
+// process owns is compacted through its handle, while it is in use; any other in place.
 package compact
 
 import (
@@ -40,6 +41,10 @@ type Entry struct {
 	MaxPauseMS       int64   `json:"max_pause_ms"`
 	DiskNeeded       int64   `json:"disk_needed"`
 	DryRun           bool    `json:"dry_run,omitempty"`
+	GainBytes        int64   `json:"gain_bytes"`               // that was given back, or would be
+	Rounds           int     `json:"rounds,omitempty"`         // of catching up with the writers
+	RowsCaughtUp     int64   `json:"rows_caught_up,omitempty"` // in these rounds
+	CutUS            int64   `json:"cut_us,omitempty"`         // how long the writers waited for the last round and the swap, in microseconds
 }
 
 // Shelf is what a compaction asks of the tables.
@@ -49,9 +54,16 @@ type Shelf interface {
 	SetState(name string, state shelf.State, reason string) error
 }
 
-// Config is what a Function is made of. Shelf is required.
+// Owner is a Shelf of tables of which this process owns some.
+type Owner interface {
+	Owned(name string) *table.Table // nil if it does not
+}
+
+// Config is what a Function is made of. Shelf is required; it may be an Owner.
 type Config struct {
 	Shelf Shelf
+	// NeedBackup skips a table that has no good backup, no_backup, unless forced. Else the entry only says so.
+	NeedBackup bool
 	Wait  time.Duration    // how long to wait for the write lock of SQLite; 0: what storage/table does
 	Now   func() time.Time // default time.Now
 }
@@ -98,22 +110,39 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 		entry.Skip("outside_window", "the next window opens at "+t.Settings.NextOpen(start).UTC().Format(time.RFC3339))
 		return entry, nil
 	}
-	f.noteBackup(t, &entry)
+	lacks := lacksBackup(t)
+	if lacks != "" {
+		entry.Notes = append(entry.Notes, lacks)
+	}
+	if lacks != "" && f.NeedBackup && !event.Force && !event.DryRun {
+		return f.refuse(ctx, event, t, p, entry)
+	}
 	err = f.compact(ctx, event, t, p, &entry)
 	return entry, err
 }
 
-// noteBackup says so if the table could not be brought back.
-func (f *Function) noteBackup(t shelf.Table, entry *Entry) {
+// lacksBackup says why the table could not be brought back, "" if it could.
+func lacksBackup(t shelf.Table) string {
 	record, err := shelf.ReadRecord(t.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		entry.Notes = append(entry.Notes, "the table has no backup yet: tablekeeper backup "+t.Name)
+		return "the table has no backup yet: tablekeeper backup " + t.Name
 	case err != nil:
-		entry.Notes = append(entry.Notes, "it is not known whether the table has a backup: "+err.Error())
+		return "it is not known whether the table has a backup: " + err.Error()
 	case record.Distrust != "":
-		entry.Notes = append(entry.Notes, "the table has no good backup: "+record.Distrust)
+		return "the table has no good backup: " + record.Distrust
 	}
+	return ""
+}
+
+// refuse skips a table that has work to be done and no good backup; one that has none is skipped for that.
+func (f *Function) refuse(ctx context.Context, event Event, t shelf.Table, p functions.Progress, entry Entry) (Entry, error) {
+	event.DryRun = true
+	err := f.compact(ctx, event, t, p, &entry)
+	if err == nil && entry.Reason == table.DryRun {
+		entry.Skip("no_backup", "a compaction is not begun without a good backup; --force does")
+	}
+	return entry, err
 }
 
 func (f *Function) options(event Event, t shelf.Table, p functions.Progress) table.CompactOptions {
@@ -137,7 +166,7 @@ func (f *Function) compact(ctx context.Context, event Event, t shelf.Table, p fu
 	opts := f.options(event, t, p)
 	entry.Threshold, entry.MaxPauseMS = max(opts.Threshold, 0), opts.MaxPause.Milliseconds()
 	end := p.Begin("compact")
-	done, err := table.Compact(ctx, t.Path, opts)
+	done, err := f.run(ctx, t, opts)
 	end(max(done.BytesBefore-done.BytesAfter, 0))
 	entry.fill(done)
 	if err == nil {
@@ -147,6 +176,15 @@ func (f *Function) compact(ctx context.Context, event Event, t shelf.Table, p fu
 		err = f.suspect(t, err)
 	}
 	return err
+}
+
+func (f *Function) run(ctx context.Context, t shelf.Table, opts table.CompactOptions) (table.Compaction, error) {
+	if owner, ok := f.Shelf.(Owner); ok {
+		if handle := owner.Owned(t.Name); handle != nil {
+			return handle.Compact(ctx, opts)
+		}
+	}
+	return table.Compact(ctx, t.Path, opts)
 }
 
 // suspect records that the table is damaged.
@@ -164,4 +202,5 @@ func (e *Entry) fill(c table.Compaction) {
 	e.BytesBefore, e.BytesAfter, e.PagesBefore, e.PagesAfter = c.BytesBefore, c.BytesAfter, c.PagesBefore, c.PagesAfter
 	e.FreePages, e.DiskNeeded = c.FreeBefore, c.DiskNeeded
 	e.PredictedPauseMS, e.BlockedMS = c.PredictedPauseMS, c.BlockedMS
+	e.GainBytes, e.Rounds, e.RowsCaughtUp, e.CutUS = c.GainBytes(), c.Rounds, c.RowsCaughtUp, c.CutUS
 }

@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"database/sql"
 	"errors"
 	"strings"
 	"testing"
@@ -106,5 +107,68 @@ func TestRecovering(t *testing.T) {
 	run(t, f, Event{Force: true}, functions.Skipped, "recovering")
 	if entry, err := function(f).Run(t.Context(), Event{}, "nobody", functions.Progress{}); entry.Reason != "unknown_table" || !errors.Is(err, shelf.ErrUnknown) {
 		t.Errorf("%+v, %v", entry, err)
+	}
+}
+
+// Without a good backup nothing is begun, unless forced; a table without work is not blamed for it.
+func TestNeedsBackup(t *testing.T) {
+	f := halfFree(t)
+	careful := New(Config{Shelf: f.Shelf, Now: f.Now, NeedBackup: true})
+	try := func(event Event, status functions.Status, reason string) {
+		t.Helper()
+		entry, err := careful.Run(t.Context(), event, "app", functions.Progress{})
+		if err != nil || entry.Status != status || entry.Reason != reason {
+			t.Fatalf("%s %s, want %s %s: %v", entry.Status, entry.Reason, status, reason, err)
+		}
+	}
+	nearlyAll := 0.95
+	try(Event{}, functions.Skipped, "no_backup")
+	try(Event{Threshold: &nearlyAll}, functions.Skipped, table.BelowThreshold)
+	try(Event{DryRun: true}, functions.Skipped, table.DryRun)
+	f.Backup("app")
+	try(Event{}, functions.Compacted, "")
+	f.Exec("app", "DELETE FROM items")
+	record, err := shelf.ReadRecord(f.Path("app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	record.Distrust = "the drill failed"
+	if err := shelf.WriteRecord(f.Path("app"), record); err != nil {
+		t.Fatal(err)
+	}
+	try(Event{}, functions.Skipped, "no_backup")
+	try(Event{Force: true}, functions.Compacted, "")
+}
+
+// A table that this process owns is compacted through its handle, without a word from its users.
+func TestOwnedTable(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 10)
+	handle, err := f.Shelf.Own(t.Context(), "app", f.Path("app"), shelf.OwnOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Shelf.CloseOwned(); err != nil {
+			t.Error(err)
+		}
+	})
+	err = handle.Write(t.Context(), func(tx *sql.Tx) error {
+		for _, statement := range []string{
+			"CREATE TABLE big AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n < 8000) SELECT n, randomblob(900) AS v FROM c",
+			"DELETE FROM big WHERE n / 100 % 2",
+		} {
+			if _, err := tx.Exec(statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := run(t, f, Event{}, functions.Compacted, "")
+	if entry.Strategy != "online" || entry.GainBytes < entry.BytesBefore/3 || entry.Rounds == 0 || entry.CutUS == 0 {
+		t.Errorf("%+v", entry)
 	}
 }

@@ -26,6 +26,9 @@ func (t *Table) Compact(ctx context.Context, opts CompactOptions) (Compaction, e
 	ctx, end, err := t.begin(ctx)
 	if err == nil {
 		defer end()
+		_, err = t.Checkpoint(ctx) // or the file would seem smaller than the table
+	}
+	if err == nil {
 		err = k.measureOwned(ctx)
 	}
 	if err == nil && k.Status == "" {
