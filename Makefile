@@ -7,6 +7,7 @@ TOOLS    := $(CURDIR)/.tools/bin
 LINT_V   := v2.15.0
 LINT     := $(TOOLS)/golangci-lint-$(LINT_V)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+comma    := ,
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
 .PHONY: help
@@ -75,6 +76,10 @@ fuzz: ## fuzz each parser for FUZZTIME (30s)
 .PHONY: bench
 bench: ## the figures of docs/performance.md: ratios against named peers in one run
 	$(GO) run ./cmd/bench
+
+.PHONY: bench-compaction
+bench-compaction: ## what each way of compacting costs a table's users (SIZES="40 1000 10000" for 10 GB too)
+	$(GO) run ./cmd/bench/compaction $(if $(SIZES),-sizes $(subst $(eval) ,$(comma),$(SIZES)))
 
 .PHONY: clean
 clean: ## remove what was built here

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"time"
+
+	"tablekeeper/storage/table"
+)
+
+// ways are those of compacting a table, worst first.
+var ways = []string{"vacuum", "in place", "slices", "online"}
+
+const (
+	offered  = 2 * time.Millisecond // between two writes
+	baseline = 3 * time.Second      // of writes without a compaction
+	patience = 10 * time.Minute
+)
+
+// user is how the writer and the reader get at the table.
+type user struct {
+	write   func(id int) error
+	read    func(id int) error
+	compact func(ctx context.Context) (table.Compaction, error)
+	close   func() error
+}
+
+func measure(ctx context.Context, way, path string) (m measured, err error) {
+	u, err := open(ctx, way, path)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, u.close()) }()
+	rows, err := lastRow(path)
+	if err != nil {
+		return m, err
+	}
+	m.Way, m.BytesThen = way, sizeOf(path)
+	idle := begin(u, rows)
+	time.Sleep(baseline)
+	writes, _, err := idle.end()
+	if err != nil {
+		return m, err
+	}
+	_, m.IdleP99, m.IdleMax = quantiles(writes)
+	perSecond := float64(len(writes)) / baseline.Seconds()
+
+	busy := begin(u, rows)
+	start := time.Now()
+	report, err := u.compact(ctx)
+	took := time.Since(start)
+	during, reads, usersErr := busy.end()
+	if err := errors.Join(err, usersErr); err != nil {
+		return m, err
+	}
+	m.WallUS, m.Writes = took.Microseconds(), len(during)
+	m.Share = float64(len(during)) / took.Seconds() / perSecond
+	m.P50, m.P99, m.Max = quantiles(during)
+	_, _, m.ReadMax = quantiles(reads)
+	m.CutUS, m.HeldMS, m.Disk, m.Status = report.CutUS, report.BlockedMS, report.DiskNeeded, report.Status
+	if report.Reason != "" {
+		m.Status += " (" + report.Reason + ": " + report.Note + ")"
+	}
+	m.BytesNow = sizeOf(path)
+	return m, nil
+}
+
+func open(ctx context.Context, way, path string) (user, error) {
+	if way == "online" {
+		return openOwned(ctx, path)
+	}
+	db, err := sql.Open("sqlite", fmt.Sprintf("file:%s?_busy_timeout=%d&_pragma=synchronous(full)&_txlock=immediate", path, patience.Milliseconds()))
+	if err != nil {
+		return user{}, err
+	}
+	opts := table.CompactOptions{Force: true, MaxPause: patience, Wait: patience}
+	u := user{close: db.Close,
+		write: func(id int) error { return writeOne(db.Exec, id) },
+		read:  func(id int) error { return readOne(db.QueryRow, id) },
+		compact: func(ctx context.Context) (table.Compaction, error) {
+			return table.Compact(ctx, path, opts)
+		}}
+	if way == "slices" {
+		opts.MaxPause = time.Second
+	}
+	if way == "vacuum" {
+		u.compact = func(ctx context.Context) (c table.Compaction, err error) {
+			_, err = db.ExecContext(ctx, "VACUUM")
+			if err == nil {
+				_, err = db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+			}
+			c.Status = table.Compacted
+			return c, err
+		}
+	}
+	return u, nil
+}
+
+func openOwned(ctx context.Context, path string) (user, error) {
+	handle, err := table.Open(ctx, path, table.Options{})
+	if err != nil {
+		return user{}, err
+	}
+	return user{close: handle.Close,
+		write: func(id int) error {
+			return handle.Write(ctx, func(tx *sql.Tx) error { return writeOne(tx.Exec, id) })
+		},
+		read: func(id int) error {
+			return handle.Read(ctx, func(tx *sql.Tx) error { return readOne(tx.QueryRow, id) })
+		},
+		compact: func(ctx context.Context) (table.Compaction, error) {
+			return handle.Compact(ctx, table.CompactOptions{Force: true})
+		}}, nil
+}
+
+func writeOne(exec func(string, ...any) (sql.Result, error), id int) error {
+	_, err := exec("UPDATE t SET v = randomblob(900) WHERE id = ?", id)
+	return err
+}
+
+func readOne(query func(string, ...any) *sql.Row, id int) error {
+	var n int
+	return query("SELECT count(*) FROM t WHERE id = ?", id).Scan(&n)
+}
+
+func lastRow(path string) (n int, err error) {
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		return 0, err
+	}
+	return n, errors.Join(db.QueryRow("SELECT max(id) FROM t").Scan(&n), db.Close())
+}
+
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// users are a writer and a reader at work.
+type users struct {
+	stop          context.CancelFunc
+	wait          sync.WaitGroup
+	writes, reads []time.Duration
+	err           [2]error
+}
+
+func begin(u user, rows int) *users {
+	ctx, stop := context.WithCancel(context.Background())
+	s := &users{stop: stop}
+	s.wait.Go(func() { s.writes, s.err[0] = stream(ctx, rows, u.write) })
+	s.wait.Go(func() { s.reads, s.err[1] = stream(ctx, rows, u.read) })
+	return s
+}
+
+// stream calls f once every so often, unless the call before took longer, and measures how long each takes.
+func stream(ctx context.Context, rows int, f func(int) error) (took []time.Duration, err error) {
+	for ctx.Err() == nil {
+		due := time.Now()
+		if err := f(1 + rand.IntN(rows)); err != nil {
+			return took, err
+		}
+		took = append(took, time.Since(due))
+		if rest := offered - time.Since(due); rest > 0 {
+			time.Sleep(rest)
+		}
+	}
+	return took, nil
+}
+
+func (s *users) end() (writes, reads []time.Duration, err error) {
+	s.stop()
+	s.wait.Wait()
+	return s.writes, s.reads, errors.Join(s.err[:]...)
+}
