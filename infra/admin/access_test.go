@@ -162,6 +162,14 @@ func TestChangesAreRecorded(t *testing.T) {
 	if log := g.log.String(); !strings.Contains(log, "msg=change actor=the-operator") {
 		t.Errorf("not in the log: %s", log)
 	}
+	// A record that cannot be kept keeps nobody from mending what is broken; the log still says who it was.
+	if _, err := g.keys.db.ExecContext(t.Context(), "DROP TABLE audit"); err != nil {
+		t.Fatal(err)
+	}
+	g.call(Operator, "POST", "/api/admin/verify", nil).want(http.StatusOK)
+	if log := g.log.String(); !strings.Contains(log, "path=/api/admin/verify") || !strings.Contains(log, "cannot be kept in the record") {
+		t.Errorf("not in the log: %s", log)
+	}
 	for _, token := range g.tokens {
 		if strings.Contains(g.log.String(), token) {
 			t.Error("a token is in the log")

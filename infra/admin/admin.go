@@ -98,7 +98,7 @@ type Options struct {
 	Refresh func(context.Context) error
 	// Routes are other APIs on the same listener. What is not under Prefix takes the role agent or operator.
 	Routes  []func(huma.API)
-	Metrics http.Handler // for /metrics, behind a token; nil: there is none here
+	Metrics http.Handler // for /metrics, behind a token; nil: they are elsewhere
 	Lambda  http.Handler // the Lambda API, under paths that begin with its version; it asks for signatures itself. nil: there is none here
 	Assets  fs.FS        // the dashboard, index.html at its root; nil: there is none in this build
 	// Hosts are names, besides localhost and addresses, under which it is served.
@@ -261,9 +261,7 @@ func (s *Server) addPlain(mux *http.ServeMux, page http.Handler) error {
 	})
 	mux.HandleFunc("GET /healthz", s.live)
 	mux.HandleFunc("GET /readyz", s.ready)
-	if s.opts.Metrics != nil {
-		mux.HandleFunc("GET /metrics", s.metrics)
-	}
+	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.Handle("/api/", noSuchRoute(mux))
 	mux.Handle("/", page)
 	return nil
@@ -305,6 +303,10 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	if _, err := s.admit(w, r, toView); err != nil {
 		s.refuse(w, err)
+		return
+	}
+	if s.opts.Metrics == nil {
+		problem(http.StatusNotFound, "metrics are not served here", "see metrics_listen in tablekeeper.yaml").write(w)
 		return
 	}
 	s.opts.Metrics.ServeHTTP(w, r)

@@ -77,7 +77,7 @@ func (s *Server) contain(w http.ResponseWriter, r *http.Request) {
 	if v == nil {
 		return
 	}
-	if v == http.ErrAbortHandler { // the server's own way to end a connection
+	if err, is := v.(error); is && errors.Is(err, http.ErrAbortHandler) { // the server's own way to end a connection
 		panic(v)
 	}
 	s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))

@@ -22,7 +22,7 @@ import (
 )
 
 // Problem is an error as RFC 9457 has it, with the next step.
-type Problem struct {
+type Problem struct { //nolint:errname // it is named as RFC 9457 names it
 	Type   string              `json:"type,omitempty"`
 	Title  string              `json:"title,omitempty"`
 	Status int                 `json:"status"`

@@ -64,10 +64,10 @@ func (k *Keys) rotate(ctx context.Context, id int64, hash []byte, begun, now tim
 	done, err := k.db.ExecContext(ctx, `UPDATE sessions SET previous = hash, hash = ?, rotated = ?, expires = ? WHERE id = ? AND hash = ?`,
 		hashOf(fresh), now.UnixMilli(), expires.UnixMilli(), id, hash)
 	if err != nil {
-		return who, "", nil // a full disk: the old secret goes on until it expires
+		return who, "", nil //nolint:nilerr // a full disk: the old secret goes on until it expires
 	}
 	if n, err := done.RowsAffected(); err != nil || n == 0 {
-		return who, "", nil // another request was first
+		return who, "", nil //nolint:nilerr // another request was first
 	}
 	who.Expires = expires
 	return who, fresh, nil
