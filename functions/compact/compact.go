@@ -64,8 +64,8 @@ type Config struct {
 	Shelf Shelf
 	// NeedBackup skips a table that has no good backup, no_backup, unless forced. Else the entry only says so.
 	NeedBackup bool
-	Wait  time.Duration    // how long to wait for the write lock of SQLite; 0: what storage/table does
-	Now   func() time.Time // default time.Now
+	Wait       time.Duration    // how long to wait for the write lock of SQLite; 0: what storage/table does
+	Now        func() time.Time // default time.Now
 }
 
 // Function compacts tables.

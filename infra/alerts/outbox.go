@@ -156,7 +156,7 @@ func (o *outbox) save(ctx context.Context, s state, deliveries []Delivery) error
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
+	defer tx.Rollback() // after a commit there is nothing to roll back
 	if err := keep(ctx, tx, stateKey, s); err != nil {
 		return err
 	}

@@ -140,8 +140,6 @@ func (s *session) join(frames []ledger.Frame, f *found) error {
 	return s.sameFile()
 }
 
-func (s *session) longEnough() error { return s.sameFile() }
-
 // adopt takes the file as it is, if SQLite finds nothing wrong with it.
 func (s *session) adopt(ctx context.Context, t *Table, f *found, frames []ledger.Frame) error {
 	if !f.fresh {

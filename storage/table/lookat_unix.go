@@ -12,7 +12,7 @@ func lookAt(path string) (id fileID, size int64, err error) {
 	var st syscall.Stat_t
 	for {
 		err = syscall.Lstat(path, &st)
-		if err != syscall.EINTR { //nolint:errorlint // a bare errno
+		if err != syscall.EINTR { // a bare errno
 			break
 		}
 	}

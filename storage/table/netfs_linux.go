@@ -24,7 +24,7 @@ func fileSystem(dir string) (string, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return "", err
 	}
-	kind := magics[int64(s.Type)&0xffffffff]
+	kind := magics[int64(s.Type)&0xffffffff] //nolint:unconvert // it has 32 bits on some systems
 	if kind != "fuse" {
 		return kind, nil
 	}
