@@ -292,16 +292,22 @@ func (o *online) carryOver(ctx context.Context, set *touched, compare bool) erro
 	return o.noteFrames(ctx)
 }
 
-// noteFrames brings the new file's ledger up to the last round, and that into the file.
+// noteFrames brings the new file's ledger up to the last round, and that into the file, both at the same time.
 func (o *online) noteFrames(ctx context.Context) error {
 	frames, err := o.copy.frames()
-	if err == nil && o.next != nil && len(frames) > 0 {
-		err = o.next.Absorb(o.copy.tail.gen, o.copy.tail.frame-uint32(len(frames))+1, frames)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = o.copy.checkpoint(ctx)
-	}
-	return err
+	noted := make(chan error, 1)
+	go func(first uint32) {
+		if o.next == nil || len(frames) == 0 {
+			noted <- nil
+			return
+		}
+		noted <- o.next.Absorb(o.copy.tail.gen, first, frames)
+	}(o.copy.tail.frame - uint32(len(frames)) + 1)
+	err = o.copy.checkpoint(ctx)
+	return errors.Join(err, <-noted)
 }
 
 // complete makes the copy a whole database: compared, checked, on disk, with a ledger.
