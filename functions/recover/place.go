@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -27,6 +28,9 @@ func (r *recovery) place(ctx context.Context, c candidate) error {
 	wait := r.Wait
 	if r.handle != nil {
 		wait = max(wait, ownedWait)
+		if err := wearWAL(c.file); err != nil {
+			return err
+		}
 		if _, err := table.StageLedger(ctx, r.table.Path, c.file, nil); err != nil {
 			return err
 		}
@@ -86,5 +90,29 @@ func (r *recovery) attach(ctx context.Context) error {
 	if r.handle == nil {
 		return nil
 	}
-	return r.handle.Attach(context.WithoutCancel(ctx), table.AttachOptions{Trusted: true})
+	if err := r.handle.Attach(context.WithoutCancel(ctx), table.AttachOptions{Trusted: true}); err != nil {
+		return err
+	}
+	return inFile(r.table.Path, (*os.File).Sync)
+}
+
+// wearWAL has the candidate of an owned table say that it has a WAL, which is what its ledger says. Left to the start after the swap, where
+// the damaged file no longer tells, those two bytes are not on the disk when the recovery ends: after a power cut page 1 would be damaged.
+func wearWAL(file string) error {
+	const versions = 18 // https://sqlite.org/fileformat2.html#file_format_version_numbers
+	return inFile(file, func(f *os.File) error {
+		_, err := f.WriteAt([]byte{2, 2}, versions)
+		return err
+	})
+}
+
+func inFile(path string, do func(*os.File) error) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		err = errors.Join(do(f), f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", functions.ErrHere, err)
+	}
+	return nil
 }

@@ -1,0 +1,199 @@
+package recover
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tablekeeper/functions"
+	"tablekeeper/functions/functionstest"
+	"tablekeeper/storage/shelf"
+	"tablekeeper/storage/table"
+)
+
+// outlet is a disk whose power can be cut.
+type outlet struct {
+	t     *testing.T
+	image string
+	dir   string
+}
+
+func newOutlet(t *testing.T) *outlet {
+	t.Helper()
+	if functionstest.Race {
+		t.Skip("SKIPPED under -race: it says nothing about the disk")
+	}
+	for _, tool := range []string{"mkfs.ext4", "strace"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(tool + " is missing")
+			}
+			t.Skip("SKIPPED: " + tool + " is missing")
+		}
+	}
+	o := &outlet{t: t, image: filepath.Join(t.TempDir(), "image"), dir: t.TempDir()}
+	o.must(os.WriteFile(o.image, nil, 0o600))
+	o.must(os.Truncate(o.image, 48<<20))
+	if out, err := exec.Command("mkfs.ext4", "-q", o.image).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs: %v: %s", err, out)
+	}
+	if out, err := o.mount(); err != nil {
+		t.Skipf("SKIPPED, nothing may be mounted here: %v: %s", err, out)
+	}
+	t.Cleanup(o.unmount)
+	return o
+}
+
+func (o *outlet) must(err error) {
+	o.t.Helper()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+func (o *outlet) mount() ([]byte, error) {
+	return exec.Command("mount", "-o", "loop", o.image, o.dir).CombinedOutput()
+}
+
+func (o *outlet) unmount() {
+	if out, err := exec.Command("umount", o.dir).CombinedOutput(); err != nil {
+		o.t.Errorf("umount: %v: %s", err, out)
+	}
+}
+
+// sync puts everything on the disk.
+func (o *outlet) sync() {
+	o.t.Helper()
+	f, err := os.Open(o.dir)
+	o.must(err)
+	o.must(unix.Syncfs(int(f.Fd())))
+	o.must(f.Close())
+}
+
+// cut cuts the power, and gives it back: what is not on the disk is gone.
+func (o *outlet) cut() {
+	o.t.Helper()
+	const (
+		fsIOCShutdown = 0x8004587d // _IOR('X', 125, __u32), <linux/fs.h>
+		noLogFlush    = 2
+	)
+	f, err := os.Open(o.dir)
+	o.must(err)
+	err = unix.IoctlSetPointerInt(int(f.Fd()), fsIOCShutdown, noLogFlush)
+	_ = f.Close() // the file system is gone
+	if err != nil {
+		o.t.Skipf("SKIPPED, no power cuts on this file system: %v", err)
+	}
+	o.unmount()
+	if out, err := o.mount(); err != nil {
+		o.t.Fatalf("mount after the cut: %v: %s", err, out)
+	}
+}
+
+// The power is cut at the calls of a recovery that change the disk, and after its end. Whoever opens the table then, and recovers it if that
+// is still to be done, has a sound table: with all that was written, or with a report of what is lost.
+func TestPowerCutDuringRecovery(t *testing.T) {
+	o := newOutlet(t)
+	const sample = 3 // every third call: all of them take half a minute
+	for i, tc := range []struct {
+		name   string
+		damage func(w *ward)
+		lossy  bool
+	}{
+		{"pages", func(w *ward) { w.scribble(3*4096, make([]byte, 4096)) }, false},
+		{"header", func(w *ward) { w.scribble(0, slices.Repeat([]byte("garbage!"), 5*512)) }, false},
+		{"restore", func(w *ward) { w.scribble(0, slices.Repeat([]byte("garbage!"), int(size(w.T, w.Path(owned))/8))) }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWard(t, 60)
+			w.Backup(owned)
+			stored := w.hash()
+			w.fill(5)
+			w.settle()
+			latest := w.hash()
+			w.Must(w.Shelf.CloseOwned())
+			before := w.Dir
+			cuts, lossTold := 0, 0
+			for n := 1 + i; ; n += sample {
+				w.Dir = filepath.Join(o.dir, "t")
+				w.Must(os.RemoveAll(w.Dir))
+				w.Must(os.CopyFS(w.Dir, os.DirFS(before)))
+				w.Must(serveOnce(w.Dir, w.BucketDir)) // the copy gets a ledger of its own
+				tc.damage(w)
+				o.sync()
+				killed := killedAt(t, n, w.Dir, w.BucketDir)
+				o.cut()
+				lost := w.reopen(latest, stored, !killed)
+				w.Dir = before
+				if lost && !tc.lossy {
+					t.Fatalf("the power was cut at call %d: something is lost", n)
+				}
+				if lost {
+					lossTold++
+				}
+				if !killed {
+					break
+				}
+				cuts++
+			}
+			t.Logf("the power was cut at %d calls and after the end; %d reports of a loss", cuts, lossTold)
+			if cuts < 5 {
+				t.Errorf("cut at %d calls only", cuts)
+			}
+		})
+	}
+}
+
+// reopen opens the table after a power cut, waits until it serves, and tells whether it lost what was written after the backup. ended: the
+// recovery was over before the cut.
+func (w *ward) reopen(latest, stored string, ended bool) (lost bool) {
+	w.T.Helper()
+	path := w.Path(owned)
+	over := len(shelf.ReadRecovery(path).Ended) > 0 && shelf.ReadRecovery(path).Outcome == nil
+	if ended && !over {
+		w.T.Fatal("the recovery was told as done, and is not on the disk")
+	}
+	s, err := shelf.Open([]shelf.Source{{Path: w.Dir}}, shelf.Options{Now: w.Now})
+	w.Must(err)
+	_, err = s.Refresh(w.T.Context())
+	w.Must(err)
+	f := *w.function
+	f.Shelf = s
+	told := over
+	handle, err := s.Own(w.T.Context(), owned, path, shelf.OwnOptions{
+		Table: table.Options{Idle: time.Hour, ProbeEvery: -1},
+		Recover: func(ctx context.Context, name string, r table.Report) error {
+			entry, err := f.Run(ctx, Event{Table: name, Force: true}, name, functions.Progress{})
+			told = told || entry.Lost != ""
+			return err
+		},
+		Backoff: func(int) time.Duration { return time.Millisecond },
+	})
+	w.Must(err)
+	kept, keptShelf := w.handle, w.Shelf
+	w.handle, w.Shelf = handle, s
+	defer func() { w.handle, w.Shelf = kept, keptShelf }()
+	w.scrub()
+	content := w.hash()
+	w.sound()
+	w.write("INSERT INTO items (label) VALUES ('after')")
+	w.Must(s.CloseOwned())
+	if left := functionstest.Litter(w.Dir); len(left) > 0 {
+		w.T.Errorf("left behind: %s", strings.Join(left, ", "))
+	}
+	switch {
+	case content == latest:
+		return false
+	case content == stored && told:
+		return true
+	}
+	w.T.Fatalf("after the cut the content is another one; a loss was told: %v", told)
+	return false
+}
