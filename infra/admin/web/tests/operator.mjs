@@ -98,7 +98,7 @@ await step("restore through the wizard", async () => {
   assert.equal(await dialog.locator("button.danger").isDisabled(), true);
   await dialog.locator("input").fill("config");
   await dialog.locator("button.danger").click();
-  await dialog.locator("text=restored").waitFor();
+  await dialog.locator(".status", { hasText: "restored" }).waitFor();
   await dialog.locator("text=Done").click();
 });
 

@@ -40,7 +40,7 @@ export function Recoveries() {
       {answer?.records.length === 0 ? <Empty>No table was ever corrupted. Recoveries appear here rung by rung, with what was lost.</Empty> : null}
       <ul class="cards">{answer?.records.map((r) => (
         <li class="card" key={r.run_id + r.entry.table}>
-          <div class="head"><h3>{r.entry.table}</h3><Status of={r.entry.status} /></div>
+          <div class="head"><h2>{r.entry.table}</h2><Status of={r.entry.status} /></div>
           <p><When at={r.started_at} />, {duration(r.entry.duration_ms)} · <a href={"/runs/" + r.run_id}>the run</a></p>
           <p>{gist(r.entry)}</p>
           <ol>{((r.entry.rungs ?? r.entry.steps ?? []) as Record<string, unknown>[]).map((s, i) => (
@@ -64,7 +64,7 @@ export function Alerts() {
       {open?.alerts.length === 0 ? <Empty>Nothing is wrong.</Empty> : null}
       <ul class="cards">{open?.alerts.map((a) => (
         <li class={"card is-" + (a.severity === "critical" ? "bad" : "warn")} key={a.key}>
-          <div class="head"><h3>{words(a.key).replace("/", ": ")}</h3><Status of={a.severity} /></div>
+          <div class="head"><h2>{words(a.key).replace("/", ": ")}</h2><Status of={a.severity} /></div>
           <p>since <When at={a.since} />, told {a.times} times, {a.count} affected</p>
           <ul>{a.members.slice(0, 10).map((m) => <li key={m.function + m.table}>{m.function} {m.table} <span class="faint">{m.detail}</span></li>)}</ul>
           {a.hint ? <p><strong>Try:</strong> {a.hint}</p> : null}
