@@ -38,7 +38,7 @@ function App() {
         ))}</ul></nav>
         <span class="grow" />
         <span class="live" role="status"><Status of={connection.value} /></span>
-        <span class="faint">{session.value.name}, {session.value.role}</span>
+        <span class="faint">{session.value.name === session.value.role ? session.value.role : session.value.name + ", " + session.value.role}</span>
         <button onClick={() => void leave()}>Sign out</button>
       </header>
       <main id="main">
