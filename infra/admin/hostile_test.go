@@ -2,17 +2,30 @@ package admin
 
 import (
 	"bufio"
+	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"tablekeeper"
+	"tablekeeper/functions/compact"
+	"tablekeeper/jobs"
+	"tablekeeper/jobs/events"
 	"tablekeeper/jobs/history"
+	"tablekeeper/jobs/schedule"
+	"tablekeeper/jobs/template"
+	"tablekeeper/storage/shelf"
+	"tablekeeper/storage/shelf/health"
 )
 
 // untouched fails the test if anything was done.
@@ -210,35 +223,67 @@ func FuzzRequests(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
-	var g *rig
+	server, token := fuzzed(f)
 	f.Fuzz(func(t *testing.T, method, path, body string) {
-		if g == nil || g.T != t {
-			g = newRig(t, nil, "orders")
-		}
 		u, err := url.ParseRequestURI(path)
-		if err != nil || u.Host != "" || strings.ContainsAny(method, " \r\n\t") || method == "" || !strings.HasPrefix(path, "/") {
+		if err != nil || u.Host != "" || !strings.HasPrefix(path, "/") {
 			return
 		}
-		req, err := http.NewRequestWithContext(t.Context(), method, g.base+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 		if err != nil {
-			return
+			return // no method
 		}
-		req.Header.Set("Authorization", "Bearer "+g.tokens[Operator])
+		req.Host, req.RemoteAddr = "localhost", "127.0.0.1:1"
+		req.Header.Set("Authorization", "Bearer "+token)
 		req.Header.Set("Content-Type", "application/json")
-		resp, err := g.client.Do(req)
-		if err != nil {
-			return // a method or a header that the client refuses to send
+		w := httptest.NewRecorder()
+		server.Handler().ServeHTTP(w, req)
+		if w.Code >= 500 {
+			t.Errorf("%s %q %q: %d %s", method, path, body, w.Code, w.Body)
 		}
-		defer resp.Body.Close()
-		data, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if resp.StatusCode >= 500 {
-			t.Errorf("%s %q %q: %d %s", method, path, body, resp.StatusCode, data)
-		}
-		if strings.HasSuffix(resp.Header.Get("Content-Type"), "json") && !json.Valid(data) && method != http.MethodHead {
-			t.Errorf("no JSON: %q", data)
+		if strings.HasSuffix(w.Header().Get("Content-Type"), "json") && !json.Valid(w.Body.Bytes()) {
+			t.Errorf("no JSON: %q", w.Body)
 		}
 	})
+}
+
+// fuzzed is an API that stays for all inputs: one table, one function, no bucket.
+func fuzzed(f *testing.F) (server *Server, token string) {
+	f.Helper()
+	must := func(err error) {
+		if err != nil {
+			f.Fatal(err)
+		}
+	}
+	dir := f.TempDir()
+	db, err := sql.Open("sqlite", filepath.Join(dir, "orders.db"))
+	must(err)
+	_, err = db.ExecContext(f.Context(), "CREATE TABLE items (id INTEGER PRIMARY KEY)")
+	must(errors.Join(err, db.Close()))
+	tables, err := shelf.Open([]shelf.Source{{Path: dir}}, shelf.Options{})
+	must(err)
+	_, err = tables.Refresh(f.Context())
+	must(err)
+	past, err := history.Open(f.Context(), filepath.Join(f.TempDir(), history.File), history.Options{})
+	must(err)
+	keys, err := OpenKeys(f.Context(), f.TempDir(), nil)
+	must(err)
+	token, err = keys.AddToken(f.Context(), "fuzz", Operator)
+	must(err)
+	declared, err := template.Read("template.yaml", tablekeeper.Template, nil)
+	must(err)
+	bus := events.NewBus(events.Options{Log: past})
+	runner, err := jobs.New(jobs.Config{Template: declared, History: past, Bus: bus, Functions: map[string]jobs.Function{
+		"compact": adapter[compact.Event, compact.Entry]{"compact", &gate{}, compact.New(compact.Config{Shelf: tables})},
+	}})
+	must(err)
+	scheduler, err := schedule.New(f.Context(), nil, nil, past, schedule.Options{})
+	must(err)
+	server, err = New(House{Runner: runner, History: past, Bus: bus, Schedules: scheduler, Shelf: tables, Fleet: health.NewWatch(tables, time.Now), Keys: keys}, Options{Assets: assets, Alerts: &fakeAlerts{}})
+	must(err)
+	f.Cleanup(func() {
+		ctx := context.Background()
+		must(errors.Join(runner.Shutdown(ctx), bus.Close(ctx), keys.Close(), past.Close()))
+	})
+	return server, token
 }
