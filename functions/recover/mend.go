@@ -97,7 +97,10 @@ func (r *recovery) mendCopy(ctx context.Context, file string, started time.Time)
 // mendUnknown is for damage of which the ledger knows nothing: every page is what was written.
 func (r *recovery) mendUnknown(ctx context.Context, file string, started time.Time) (candidate, error) {
 	if r.scene.gone || r.scene.foreign {
-		return r.offer(ctx, file, RungReopen, "", started, "the file had lost its name, and was still open", "")
+		want := r.copied(file)
+		c, err := r.offer(ctx, file, RungReopen, "", started, "the file had lost its name, and was still open", "")
+		c.want = want
+		return c, err
 	}
 	err := table.Reindex(ctx, file)
 	if err == nil {
@@ -128,10 +131,21 @@ func (r *recovery) correct(ctx context.Context, file string, started time.Time) 
 		r.scene.bad = left
 		return candidate{}, nil
 	}
+	want := r.copied(file)
 	if err := r.fold(ctx, file); err != nil {
 		return candidate{}, r.dismiss(RungBit, "", started, err)
 	}
-	return r.offer(ctx, file, RungBit, "", started, fmt.Sprintf("one bit was wrong in %d pages, and was inverted", corrected), "")
+	c, err := r.offer(ctx, file, RungBit, "", started, fmt.Sprintf("one bit was wrong in %d pages, and was inverted", corrected), "")
+	c.want = want
+	return c, err
+}
+
+// copied are the sums of a copy that is to be, page by page, what the ledger says; nil if a WAL will change it.
+func (r *recovery) copied(file string) ledger.Sums {
+	if hasWAL(file) {
+		return nil
+	}
+	return r.scene.want
 }
 
 // flipBack corrects what it can in the file, and returns the pages that are left.
@@ -304,10 +318,13 @@ func (r *recovery) patched(ctx context.Context, file, backup string, started tim
 		}
 		return r.rebuild(ctx, file, RungPages, backup, started, detail+", and the indexes made anew")
 	}
+	want := r.copied(file)
 	if err := r.fold(ctx, file); err != nil {
 		return candidate{}, r.dismiss(RungPages, backup, started, err)
 	}
-	return r.offer(ctx, file, RungPages, backup, started, detail, "")
+	c, err := r.offer(ctx, file, RungPages, backup, started, detail, "")
+	c.want = want
+	return c, err
 }
 
 // fetch reads those of the pages from a backup that it has as the ledger wants them, into the file.

@@ -28,10 +28,7 @@ func (r *recovery) place(ctx context.Context, c candidate) error {
 	wait := r.Wait
 	if r.handle != nil {
 		wait = max(wait, ownedWait)
-		if err := wearWAL(c.file); err != nil {
-			return err
-		}
-		if _, err := table.StageLedger(ctx, r.table.Path, c.file, nil); err != nil {
+		if err := r.stage(ctx, c); err != nil {
 			return err
 		}
 	}
@@ -94,6 +91,21 @@ func (r *recovery) attach(ctx context.Context) error {
 		return err
 	}
 	return inFile(r.table.Path, (*os.File).Sync)
+}
+
+// stage gives the candidate of an owned table its ledger. A page that has changed since it was copied or fetched, whoever did that,
+// must not get a right sum: nobody would ever find it again. Then the recovery is begun anew.
+func (r *recovery) stage(ctx context.Context, c candidate) error {
+	sums, err := table.StageLedger(ctx, r.table.Path, c.file, nil)
+	if err != nil {
+		return err
+	}
+	for i, want := range c.want {
+		if want != 0 && (i >= len(sums) || sums[i] != want) {
+			return fmt.Errorf("%w: page %d of the new file was damaged before it was in place", functions.ErrHere, i+1)
+		}
+	}
+	return wearWAL(c.file)
 }
 
 // wearWAL has the candidate of an owned table say that it has a WAL, which is what its ledger says. Left to the start after the swap, where

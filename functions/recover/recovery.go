@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tablekeeper/functions"
+	"tablekeeper/storage/ledger"
 	"tablekeeper/storage/shelf"
 	"tablekeeper/storage/table"
 )
@@ -114,10 +115,11 @@ type candidate struct {
 	backup   string
 	rows     map[string]int64
 	size     int64
-	degraded bool      // its rows are those of a degraded table, or none
-	since    time.Time // what was written after it is lost; zero: nothing is, or it is not known
-	lost     string    // in words, "" if nothing is
-	full     bool      // it may replace the state of a degraded table
+	want     ledger.Sums // of its pages, 0: any; nil: only the check of the whole vouches for it
+	degraded bool        // its rows are those of a degraded table, or none
+	since    time.Time   // what was written after it is lost; zero: nothing is, or it is not known
+	lost     string      // in words, "" if nothing is
+	full     bool        // it may replace the state of a degraded table
 }
 
 // conclude puts the candidate in place and ends the incident.

@@ -10,6 +10,7 @@ import (
 
 	"tablekeeper/functions"
 	"tablekeeper/storage/archive"
+	"tablekeeper/storage/ledger"
 	"tablekeeper/storage/table"
 )
 
@@ -66,6 +67,19 @@ func (o offered) ofEmptied(ctx context.Context) (bool, error) {
 	return false, err
 }
 
+// sums are those of the backup's pages, nil if the backup was damaged on its way: what was fetched before has been proved without them.
+func (o offered) sums(ctx context.Context) (ledger.Sums, error) {
+	reader, err := o.Catalogue.Open(ctx, o.Key)
+	var sums ledger.Sums
+	if err == nil {
+		sums, err = reader.Sums()
+	}
+	if functions.BadBackup(err) {
+		return nil, nil //nolint:nilerr // it was good a moment ago
+	}
+	return sums, err
+}
+
 // try restores one backup into a file and proves it.
 func (r *recovery) try(ctx context.Context, b offered) (candidate, error) {
 	started := r.Now()
@@ -89,9 +103,13 @@ func (r *recovery) try(ctx context.Context, b offered) (candidate, error) {
 		}
 		return candidate{}, nil
 	}
+	want, err := b.sums(ctx)
+	if err != nil {
+		return candidate{}, errors.Join(err, functions.RemoveTable(file))
+	}
 	m := proof.Manifest
 	c := candidate{
-		file: file, status: functions.Restored, backup: b.Key.String(), rows: m.Rows, size: m.Size, full: true, degraded: m.Degraded(),
+		file: file, want: want, status: functions.Restored, backup: b.Key.String(), rows: m.Rows, size: m.Size, full: true, degraded: m.Degraded(),
 		since: m.Created, lost: "what was written after " + m.Created.UTC().Format(time.RFC3339),
 	}
 	if c.backup == r.scene.cold {
