@@ -105,7 +105,9 @@ func setWALMode(path string, wal bool) error {
 	if wal {
 		version = []byte{2, 2}
 	}
-	_, err = f.WriteAt(version, 18)
+	if _, err = f.WriteAt(version, 18); err == nil {
+		err = f.Sync() // some change the bytes of a file that is in place already
+	}
 	return errors.Join(err, f.Close())
 }
 
@@ -131,6 +133,9 @@ func (s *swapper) absorb(ctx context.Context) error {
 	switch {
 	case errors.Is(err, ErrBusy), err == nil && (busy != 0 || s.besides()):
 		return inUse(s.path, 0)
+	case errors.Is(err, ErrCorrupt): // such as a table that was cut short: its WAL keeps to it
+		s.aside = true
+		return nil
 	case err != nil:
 		return fmt.Errorf("fold the WAL into the old file: %w", err)
 	}
