@@ -75,7 +75,7 @@ func (o offered) sums(ctx context.Context) (ledger.Sums, error) {
 		sums, err = reader.Sums()
 	}
 	if functions.BadBackup(err) {
-		return nil, nil //nolint:nilerr // it was good a moment ago
+		return nil, nil // it was good a moment ago
 	}
 	return sums, err
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"tablekeeper/jobs/events"
+	"tablekeeper/jobs/history"
 )
 
 // receiver is a webhook's other end. It refuses until it is up.
@@ -70,7 +71,7 @@ func (r *receiver) wait(t *testing.T) string {
 	select {
 	case title := <-r.seen:
 		return title
-	case <-t.Context().Done():
+	case <-time.After(time.Minute):
 		t.Fatal("nothing came")
 		return ""
 	}
@@ -98,9 +99,13 @@ func running(t *testing.T, opts Options) (s *Service, stop func()) {
 
 func newBus(t *testing.T) *events.Bus {
 	t.Helper()
-	bus := events.NewBus(events.Options{})
+	log, err := history.Open(t.Context(), filepath.Join(t.TempDir(), "history.db"), history.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bus := events.NewBus(events.Options{Log: log}) // what is published before anybody listens is kept
 	t.Cleanup(func() {
-		if err := bus.Close(context.Background()); err != nil {
+		if err := errors.Join(bus.Close(context.Background()), log.Close()); err != nil {
 			t.Error(err)
 		}
 	})
