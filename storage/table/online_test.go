@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -51,5 +52,59 @@ func TestOnlineCompacts(t *testing.T) {
 	settleOwned(t, table)
 	if done := scrubClean(t, table); done.Unproven != 0 {
 		t.Fatalf("%+v", done)
+	}
+}
+
+// What the hook cannot tell apart is compacted in place.
+func TestOnlineFallsBack(t *testing.T) {
+	for name, schema := range map[string][]string{
+		"virtual column before the key": {"CREATE TABLE k(g INT AS (n * 2) VIRTUAL, n INT PRIMARY KEY) WITHOUT ROWID"},
+		"no name for the rowid":         {"CREATE TABLE r(rowid TEXT, _rowid_ TEXT, oid TEXT)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := openOwned(t, filepath.Join(t.TempDir(), "x.db"), quietOwned)
+			halfFree(t, table, 300)
+			for _, statement := range schema {
+				writeOwned(t, table, statement)
+			}
+			report, err := compactBeside(t.Context(), table)
+			if err != nil || report.Status != Compacted || report.Strategy != strategyVacuum || !strings.Contains(report.Note, "not beside itself") {
+				t.Fatalf("%+v, %v", report, err)
+			}
+			settleOwned(t, table)
+			scrubClean(t, table)
+		})
+	}
+}
+
+// A table that is taken out of service ends its compaction first.
+func TestDetachEndsCompaction(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	table := openOwned(t, path, quietOwned)
+	halfFree(t, table, 8000)
+	detached := make(chan error, 1)
+	_, err := table.Compact(t.Context(), CompactOptions{Progress: func(phase string, done, _ int64) {
+		if phase == "copy" && done == 0 {
+			go func() { detached <- table.Detach(t.Context()) }()
+		}
+	}})
+	if err == nil {
+		t.Log("the compaction was faster")
+	}
+	must(t, <-detached)
+	must(t, table.Attach(t.Context(), AttachOptions{}))
+	settleOwned(t, table)
+	scrubClean(t, table)
+}
+
+func TestOnlineSkipsAndPlans(t *testing.T) {
+	table := openOwned(t, filepath.Join(t.TempDir(), "x.db"), quietOwned)
+	halfFree(t, table, 8000)
+	plan, err := table.Compact(t.Context(), CompactOptions{DryRun: true})
+	if err != nil || plan.Reason != DryRun || plan.Strategy != strategyOnline || plan.GainBytes() < plan.BytesBefore/3 || plan.DiskNeeded == 0 || plan.PredictedPauseMS == 0 || plan.Note == "" {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	if again, err := table.Compact(t.Context(), CompactOptions{Threshold: 0.9}); err != nil || again.Reason != BelowThreshold {
+		t.Errorf("%+v, %v", again, err)
 	}
 }
