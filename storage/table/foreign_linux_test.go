@@ -60,7 +60,7 @@ func TestStrangerWritesToo(t *testing.T) {
 				statements = append(statements, "INSERT INTO t(who, v) VALUES('shell', randomblob(3000));")
 			}
 			mode := []string{"PASSIVE", "FULL", "RESTART", "TRUNCATE"}[round%4]
-			sqliteShell(t, path, append(statements, ".timeout 1", "PRAGMA wal_checkpoint("+mode+");", "DELETE FROM t WHERE id % 50 = 0 AND who = 'none';")...)
+			sqliteShell(t, path, append(statements, ".timeout 1", "PRAGMA wal_checkpoint("+mode+");", ".timeout 20000", "DELETE FROM t WHERE id % 50 = 0 AND who = 'none';")...)
 		}
 	})
 	for range ours {
