@@ -328,7 +328,14 @@ func (c *chaos) losses() (map[string][]loss, map[string]int) {
 			if err != nil {
 				c.t.Fatal(err)
 			}
+			if !run.Status.Ended() {
+				c.t.Fatalf("recovery %s of %v is still %s", run.ID, run.Tables(), run.Status)
+			}
 			for _, e := range run.Entries {
+				if len(e.Report) == 0 { // it was interrupted, and so said nothing
+					by[e.Status+" "+e.Reason]++
+					continue
+				}
 				var entry struct {
 					Status, Rung, Reason, Lost string
 					LostSince                  time.Time `json:"lost_since"`
@@ -349,16 +356,21 @@ func (c *chaos) losses() (map[string][]loss, map[string]int) {
 	}
 }
 
-// settle compares what the tables have with what they acknowledged.
+// settle compares what the tables have with what they acknowledged. Whoever reads a table waits until it serves, which it does before its
+// recovery is recorded. So the content comes first, then the end of every run, then what the recoveries said.
 func (c *chaos) settle() {
+	there := map[string]map[int64]bool{}
+	for _, name := range c.names {
+		there[name] = c.content(name)
+	}
+	c.house.runner.Wait()
 	lost, by := c.losses()
 	acked, missing := 0, 0
 	for _, name := range c.names {
-		there := c.content(name)
 		book := c.books[name]
 		acked += len(book.acked)
 		for n, at := range book.acked {
-			if there[n] {
+			if there[name][n] {
 				continue
 			}
 			missing++
