@@ -78,8 +78,8 @@ bench: ## the figures of docs/performance.md: ratios against named peers in one 
 	$(GO) run ./cmd/bench
 
 .PHONY: bench-compaction
-bench-compaction: ## what each way of compacting costs a table's users (SIZES="40 1000 10000" for 10 GB too)
-	$(GO) run ./cmd/bench/compaction $(if $(SIZES),-sizes $(subst $(eval) ,$(comma),$(SIZES)))
+bench-compaction: ## what each way of compacting costs a table's users (SIZES="40 1000 10000" for 10 GB too, WAYS="online", ROUNDS=3)
+	$(GO) run ./cmd/bench/compaction $(if $(SIZES),-sizes $(subst $(eval) ,$(comma),$(SIZES))) $(if $(WAYS),-ways "$(WAYS)") $(if $(ROUNDS),-rounds $(ROUNDS))
 
 .PHONY: clean
 clean: ## remove what was built here

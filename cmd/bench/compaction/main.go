@@ -2,6 +2,7 @@
 // reader reads, while the table is compacted in each way there is. It prints the section of docs/performance.md.
 //
 //	go run ./cmd/bench/compaction -sizes 40,1000
+//	go run ./cmd/bench/compaction -sizes 1000 -ways online -rounds 5 -profile /tmp/profile
 //
 // Each way runs in a process of its own, on a fresh copy of the same table, half of whose pages are free. The peer is the
 // VACUUM of the sqlite3 shell, on such a copy that nobody uses.
@@ -36,6 +37,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	sizes := flags.String("sizes", "40,1000", "sizes of the tables in `megabytes`; 10000 takes an hour and 40 GB")
 	dir := flags.String("dir", "", "where to work (default: a new temporary folder)")
+	only := flags.String("ways", strings.Join(ways, ","), "which `ways` to measure")
+	rounds := flags.Int("rounds", 1, "how often to measure each")
+	profile := flags.String("profile", "", "write a CPU profile of each compaction to `FILE`-way, and an execution trace to FILE-way.trace")
 	one := flags.String("way", "", "only measure this way on -table, and print JSON (for the program itself)")
 	path := flags.String("table", "", "see -way")
 	if err := flags.Parse(args); err != nil {
@@ -43,12 +47,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	var err error
 	if *one != "" {
-		var m measured
-		if m, err = measure(ctx, *one, *path); err == nil {
-			err = json.NewEncoder(stdout).Encode(m)
-		}
+		err = measureOne(ctx, *one, *path, *profile, stdout)
 	} else {
-		err = compareAll(ctx, *dir, strings.Split(*sizes, ","), stdout, stderr)
+		b := bench{dir: *dir, ways: strings.Split(*only, ","), rounds: *rounds, profile: *profile, stdout: stdout, progress: stderr}
+		err = b.all(ctx, strings.Split(*sizes, ","))
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "compaction:", err)
@@ -64,6 +66,7 @@ type measured struct {
 	P50       int64   `json:"p50"`
 	P99       int64   `json:"p99"`
 	Max       int64   `json:"max"`
+	MaxIn     string  `json:"max_in"` // the phase of the compaction in which that write began
 	Writes    int     `json:"writes"`
 	Share     float64 `json:"share"` // of the write throughput without a compaction
 	ReadMax   int64   `json:"read_max"`
@@ -78,23 +81,31 @@ type measured struct {
 	BytesThen int64   `json:"bytes_then"`
 }
 
-func compareAll(ctx context.Context, dir string, sizes []string, stdout, progress io.Writer) error {
+// bench is what was asked for.
+type bench struct {
+	dir, profile     string
+	ways             []string
+	rounds           int
+	stdout, progress io.Writer
+}
+
+func (b *bench) all(ctx context.Context, sizes []string) error {
 	if _, err := exec.LookPath("sqlite3"); err != nil {
 		return fmt.Errorf("the sqlite3 shell is the peer and is not installed: try make setup: %w", err)
 	}
-	work, err := os.MkdirTemp(dir, "tablekeeper-bench-")
+	work, err := os.MkdirTemp(b.dir, "tablekeeper-bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(work) }() // temporary
-	fmt.Fprintf(stdout, "%s/%s, %d cores, %s, %s; load average before: %s\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(),
+	fmt.Fprintf(b.stdout, "%s/%s, %d cores, %s, %s; load average before: %s\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(),
 		time.Now().UTC().Format(time.DateOnly), load())
 	for _, word := range sizes {
 		size, err := strconv.Atoi(word)
 		if err != nil {
 			return fmt.Errorf("-sizes: %w", err)
 		}
-		if err := compareSize(ctx, filepath.Join(work, word), size, stdout, progress); err != nil {
+		if err := b.size(ctx, filepath.Join(work, word), size); err != nil {
 			return err
 		}
 	}
@@ -109,27 +120,34 @@ func load() string {
 	return strings.Join(strings.Fields(string(content))[:1], "")
 }
 
-func compareSize(ctx context.Context, dir string, size int, stdout, progress io.Writer) error {
+func (b *bench) size(ctx context.Context, dir string, size int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	peer, err := shellVacuum(ctx, dir, size, progress)
+	peer, err := b.shellVacuum(ctx, dir, size)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%d MB, half of it free; the sqlite3 shell's VACUUM, alone: %.2f s\n\n", size, peer.Seconds())
-	fmt.Fprintln(stdout, "| way | write p50 | p99 | max | p99, max without | of the writes | longest read | cut | wall | wall / shell | memory | result |\n|---|---|---|---|---|---|---|---|---|---|---|---|")
-	for _, way := range ways {
-		fmt.Fprintf(progress, "%d MB, %s\n", size, way)
-		m, err := inChild(ctx, dir, size, way)
-		if err != nil {
-			return err
+	fmt.Fprintf(b.stdout, "%d MB, half of it free; the sqlite3 shell's VACUUM, alone: %.2f s\n\n", size, peer.Seconds())
+	fmt.Fprintln(b.stdout, "| way | write p50 | p99 | max, in | p99, max without | of the writes | longest read | cut | wall | wall / shell | memory | result |\n|---|---|---|---|---|---|---|---|---|---|---|---|")
+	for range b.rounds {
+		for _, way := range b.ways {
+			fmt.Fprintf(b.progress, "%d MB, %s\n", size, way)
+			m, err := b.inChild(ctx, dir, size, way)
+			if err != nil {
+				return err
+			}
+			m.print(b.stdout, peer)
 		}
-		fmt.Fprintf(stdout, "| %s | %s | %s | %s | %s, %s | %.0f %% | %s | %s | %.2f s | %.2f | %d MiB | %s, %d -> %d MB |\n", way, ms(m.P50), ms(m.P99), ms(m.Max),
-			ms(m.IdleP99), ms(m.IdleMax), 100*m.Share, ms(m.ReadMax), ms(m.CutUS), float64(m.WallUS)/1e6, float64(m.WallUS)/1e6/peer.Seconds(), m.Memory>>20, m.Status, m.BytesThen/1e6, m.BytesNow/1e6)
 	}
-	fmt.Fprintln(stdout)
+	fmt.Fprintln(b.stdout)
 	return os.RemoveAll(dir)
+}
+
+func (m *measured) print(w io.Writer, peer time.Duration) {
+	fmt.Fprintf(w, "| %s | %s | %s | %s | %s, %s | %.0f %% | %s | %s | %.2f s | %.2f | %d MiB | %s, %d -> %d MB |\n", m.Way, ms(m.P50), ms(m.P99),
+		strings.TrimSpace(ms(m.Max)+" "+m.MaxIn), ms(m.IdleP99), ms(m.IdleMax), 100*m.Share, ms(m.ReadMax), ms(m.CutUS), float64(m.WallUS)/1e6,
+		float64(m.WallUS)/1e6/peer.Seconds(), m.Memory>>20, m.Status, m.BytesThen/1e6, m.BytesNow/1e6)
 }
 
 func ms(us int64) string {
@@ -154,8 +172,8 @@ PRAGMA wal_checkpoint(TRUNCATE);`, setup, rows)
 	return exec.CommandContext(ctx, "sync", path).Run()
 }
 
-func shellVacuum(ctx context.Context, dir string, size int, progress io.Writer) (time.Duration, error) {
-	fmt.Fprintf(progress, "%d MB, the shell\n", size)
+func (b *bench) shellVacuum(ctx context.Context, dir string, size int) (time.Duration, error) {
+	fmt.Fprintf(b.progress, "%d MB, the shell\n", size)
 	path := filepath.Join(dir, "t.db")
 	if err := makeTable(ctx, path, size, ""); err != nil {
 		return 0, err
@@ -172,7 +190,7 @@ func clearAway(path string) error {
 	return errors.Join(os.RemoveAll(path), os.RemoveAll(path+"-wal"), os.RemoveAll(path+"-shm"), os.RemoveAll(filepath.Join(filepath.Dir(path), ".tablekeeper")))
 }
 
-func inChild(ctx context.Context, dir string, size int, way string) (m measured, err error) {
+func (b *bench) inChild(ctx context.Context, dir string, size int, way string) (m measured, err error) {
 	path := filepath.Join(dir, "t.db")
 	setup := ""
 	if way == "slices" {
@@ -185,8 +203,8 @@ func inChild(ctx context.Context, dir string, size int, way string) (m measured,
 	if err != nil {
 		return m, err
 	}
-	cmd := exec.CommandContext(ctx, self, "-way", way, "-table", path)
-	cmd.Stderr = os.Stderr
+	cmd := exec.CommandContext(ctx, self, "-way", way, "-table", path, "-profile", b.profile)
+	cmd.Stderr = b.progress
 	out, err := cmd.Output()
 	if err == nil {
 		err = json.Unmarshal(out, &m)
@@ -196,6 +214,14 @@ func inChild(ctx context.Context, dir string, size int, way string) (m measured,
 	}
 	m.Memory = peakMemory(cmd.ProcessState)
 	return m, clearAway(path)
+}
+
+func measureOne(ctx context.Context, way, path, profile string, stdout io.Writer) error {
+	m, err := measure(ctx, way, path, profile)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(stdout).Encode(m)
 }
 
 // quantiles of latencies, in microseconds.

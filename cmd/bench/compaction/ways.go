@@ -5,9 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"sync"
 	"time"
 
 	"tablekeeper/storage/table"
@@ -26,11 +24,11 @@ const (
 type user struct {
 	write   func(id int) error
 	read    func(id int) error
-	compact func(ctx context.Context) (table.Compaction, error)
+	compact func(ctx context.Context, progress func(phase string, done, total int64)) (table.Compaction, error)
 	close   func() error
 }
 
-func measure(ctx context.Context, way, path string) (m measured, err error) {
+func measure(ctx context.Context, way, path, profile string) (m measured, err error) {
 	u, err := open(ctx, way, path)
 	if err != nil {
 		return m, err
@@ -47,21 +45,27 @@ func measure(ctx context.Context, way, path string) (m measured, err error) {
 	if err != nil {
 		return m, err
 	}
-	_, m.IdleP99, m.IdleMax = quantiles(writes)
+	_, m.IdleP99, m.IdleMax = quantiles(durations(writes))
 	perSecond := float64(len(writes)) / baseline.Seconds()
 
+	endProfile, err := beginProfile(profile, way)
+	if err != nil {
+		return m, err
+	}
 	busy := begin(u, rows)
+	var phases phases
 	start := time.Now()
-	report, err := u.compact(ctx)
+	report, err := u.compact(ctx, phases.tell)
 	took := time.Since(start)
 	during, reads, usersErr := busy.end()
-	if err := errors.Join(err, usersErr); err != nil {
+	if err := errors.Join(err, usersErr, endProfile()); err != nil {
 		return m, err
 	}
 	m.WallUS, m.Writes = took.Microseconds(), len(during)
 	m.Share = float64(len(during)) / took.Seconds() / perSecond
-	m.P50, m.P99, m.Max = quantiles(during)
-	_, _, m.ReadMax = quantiles(reads)
+	m.P50, m.P99, m.Max = quantiles(durations(during))
+	m.MaxIn = phases.at(longest(during))
+	_, _, m.ReadMax = quantiles(durations(reads))
 	m.CutUS, m.HeldMS, m.Disk, m.Status = report.CutUS, report.BlockedMS, report.DiskNeeded, report.Status
 	if report.Reason != "" {
 		m.Status += " (" + report.Reason + ": " + report.Note + ")"
@@ -82,14 +86,15 @@ func open(ctx context.Context, way, path string) (user, error) {
 	u := user{close: db.Close,
 		write: func(id int) error { return writeOne(db.Exec, id) },
 		read:  func(id int) error { return readOne(db.QueryRow, id) },
-		compact: func(ctx context.Context) (table.Compaction, error) {
+		compact: func(ctx context.Context, progress func(string, int64, int64)) (table.Compaction, error) {
+			opts.Progress = progress
 			return table.Compact(ctx, path, opts)
 		}}
 	if way == "slices" {
 		opts.MaxPause = time.Second
 	}
 	if way == "vacuum" {
-		u.compact = func(ctx context.Context) (c table.Compaction, err error) {
+		u.compact = func(ctx context.Context, _ func(string, int64, int64)) (c table.Compaction, err error) {
 			_, err = db.ExecContext(ctx, "VACUUM")
 			if err == nil {
 				_, err = db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -113,8 +118,8 @@ func openOwned(ctx context.Context, path string) (user, error) {
 		read: func(id int) error {
 			return handle.Read(ctx, func(tx *sql.Tx) error { return readOne(tx.QueryRow, id) })
 		},
-		compact: func(ctx context.Context) (table.Compaction, error) {
-			return handle.Compact(ctx, table.CompactOptions{Force: true})
+		compact: func(ctx context.Context, progress func(string, int64, int64)) (table.Compaction, error) {
+			return handle.Compact(ctx, table.CompactOptions{Force: true, Progress: progress})
 		}}, nil
 }
 
@@ -142,41 +147,4 @@ func sizeOf(path string) int64 {
 		return 0
 	}
 	return info.Size()
-}
-
-// users are a writer and a reader at work.
-type users struct {
-	stop          context.CancelFunc
-	wait          sync.WaitGroup
-	writes, reads []time.Duration
-	err           [2]error
-}
-
-func begin(u user, rows int) *users {
-	ctx, stop := context.WithCancel(context.Background())
-	s := &users{stop: stop}
-	s.wait.Go(func() { s.writes, s.err[0] = stream(ctx, rows, u.write) })
-	s.wait.Go(func() { s.reads, s.err[1] = stream(ctx, rows, u.read) })
-	return s
-}
-
-// stream calls f once every so often, unless the call before took longer, and measures how long each takes.
-func stream(ctx context.Context, rows int, f func(int) error) (took []time.Duration, err error) {
-	for ctx.Err() == nil {
-		due := time.Now()
-		if err := f(1 + rand.IntN(rows)); err != nil {
-			return took, err
-		}
-		took = append(took, time.Since(due))
-		if rest := offered - time.Since(due); rest > 0 {
-			time.Sleep(rest)
-		}
-	}
-	return took, nil
-}
-
-func (s *users) end() (writes, reads []time.Duration, err error) {
-	s.stop()
-	s.wait.Wait()
-	return s.writes, s.reads, errors.Join(s.err[:]...)
 }
