@@ -108,6 +108,8 @@ func TestDegradedAndBack(t *testing.T) {
 		t.Error("the backup of a degraded table does not say so")
 	}
 
+	w.needed(true)
+
 	// Damaged again and repaired without a loss, it is still degraded.
 	w.settle()
 	w.flip((4096 + 4000) * 8)
@@ -129,6 +131,16 @@ func TestDegradedAndBack(t *testing.T) {
 	}
 	if n := len(w.quarantined()); n < 3 {
 		t.Errorf("%d damaged copies are kept", n)
+	}
+	w.needed(false)
+}
+
+// needed fails the test unless what is in quarantine is all that may be left of the table, or was until just now.
+func (w *ward) needed(want bool) {
+	w.T.Helper()
+	got, since, err := shelf.Needed(w.Path(owned))
+	if err != nil || got != want || since.IsZero() != want {
+		w.T.Errorf("what is in quarantine is needed: %v, since %v, %v", got, since, err)
 	}
 }
 
@@ -176,6 +188,7 @@ func TestAcceptEndsADegradedState(t *testing.T) {
 	if err != nil || entry.Rung != RungAccept || w.state() != shelf.Healthy {
 		t.Fatalf("%v, state %s: %+v", err, w.state(), entry)
 	}
+	w.needed(false)
 	entry, err = w.function.Run(t.Context(), accept, owned, functions.Progress{})
 	if err != nil || entry.Reason != "not_degraded" {
 		t.Fatalf("%v: %+v", err, entry)

@@ -171,12 +171,19 @@ func (r *recovery) accept() error {
 		r.entry.Skip("not_degraded", "the table is "+string(r.table.State)+": there is nothing to accept")
 		return nil
 	}
+	// First, so that what is in quarantine has its time from now on whatever happens between.
+	if err := r.keep(func(k *shelf.Recovery) {
+		k.Outcome = nil
+		k.NotDegraded(true, r.Now())
+	}); err != nil {
+		return err
+	}
 	if err := r.Shelf.SetState(r.table.Name, shelf.Healthy, ""); err != nil {
 		return err
 	}
 	r.entry.Status, r.entry.Rung = functions.Repaired, RungAccept
 	r.entry.Detail = "the table is used as it is from now on, and its backups count again"
-	return r.keep(func(k *shelf.Recovery) { k.Degraded, k.Outcome = false, nil })
+	return nil
 }
 
 // keep changes what is kept of the recovery beside the table.

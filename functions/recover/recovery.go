@@ -165,7 +165,12 @@ func (r *recovery) end(state shelf.State) error {
 			"table", r.table.Name, "quarantine", r.entry.Quarantine, "lost", r.entry.Lost)
 	}
 	return r.keep(func(k *shelf.Recovery) {
-		k.Outcome, k.Degraded = nil, state == shelf.Degraded
+		k.Outcome = nil
+		if state == shelf.Degraded {
+			k.Degraded = true
+		} else {
+			k.NotDegraded(false, r.Now())
+		}
 		if r.entry.Method != "" {
 			k.Ended = append(k.Ended, r.Now().UTC())
 		}

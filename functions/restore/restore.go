@@ -254,7 +254,12 @@ func (r *restore) settle(proof functions.Proof) error {
 	}
 	// A recovery that was under way, or had come to an empty table, is over.
 	kept := shelf.ReadRecovery(r.path)
-	kept.Outcome, kept.Degraded = nil, state == shelf.Degraded
+	kept.Outcome = nil
+	if state == shelf.Degraded {
+		kept.Degraded = true
+	} else {
+		kept.NotDegraded(r.table.State == shelf.Degraded, r.Now())
+	}
 	if err := shelf.WriteRecovery(r.path, kept); err != nil {
 		r.entry.Notes = append(r.entry.Notes, err.Error())
 	}

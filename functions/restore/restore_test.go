@@ -191,6 +191,25 @@ func TestAnUnreachableBucketIsNoBadBackup(t *testing.T) {
 	}
 }
 
+// What was damaged before the table began anew stays in quarantine, and its days count from the restore.
+func TestARestoreEndsADegradedState(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 10)
+	f.Backup("app")
+	f.Must(shelf.WriteRecovery(f.Path("app"), shelf.Recovery{Degraded: true}))
+	f.Must(f.Shelf.SetState("app", shelf.Degraded, "emptied"))
+	if needed, _, err := shelf.Needed(f.Path("app")); err != nil || !needed {
+		t.Fatalf("%v, %v", needed, err)
+	}
+	before := f.Now()
+	if _, err := run(t, f, inPlace, functions.Restored, ""); err != nil {
+		t.Fatal(err)
+	}
+	if needed, since, err := shelf.Needed(f.Path("app")); err != nil || needed || since.Before(before) {
+		t.Errorf("%v, %v, %v", needed, since, err)
+	}
+}
+
 func TestWhichBackup(t *testing.T) {
 	f := functionstest.New(t)
 	f.Make("app", 1)

@@ -35,6 +35,7 @@ type Entry struct {
 	Overdue    []Overdue           `json:"overdue,omitempty"`
 	Removed    []Removed           `json:"removed,omitempty"`  // backups
 	Released   []Released          `json:"released,omitempty"` // from quarantine
+	Held       []Held              `json:"held,omitempty"`     // old enough to leave quarantine, and needed
 	BytesFreed int64               `json:"bytes_freed"`        // here and in the bucket
 	Resumed    []functions.Resumed `json:"resumed,omitempty"`  // what dead processes had left
 	Problems   []Problem           `json:"problems,omitempty"` // what could not be done
@@ -61,6 +62,14 @@ type Released struct {
 	Path string    `json:"path"`
 	Time time.Time `json:"time"` // when it was put there
 	Size int64     `json:"size"`
+}
+
+// Held is what stays in quarantine though it is old. Size is in bytes.
+type Held struct {
+	Path string    `json:"path"`
+	Time time.Time `json:"time"` // when it was put there
+	Size int64     `json:"size"`
+	Why  string    `json:"why"`
 }
 
 // Problem is something that could not be done.
@@ -211,21 +220,28 @@ func (s *sweep) release(ctx context.Context, tables []shelf.Table) {
 
 func (s *sweep) expire(ctx context.Context, dir string) ([]table.Quarantined, error) {
 	before := s.now.Add(-s.QuarantineAge)
-	if !s.dryRun {
-		return table.QuarantineExpire(ctx, dir, before, s.QuarantineKeep)
+	return table.QuarantineExpire(ctx, dir, table.Expiry{
+		Before: before, Keep: s.QuarantineKeep, DryRun: s.dryRun,
+		Holds: func(q table.Quarantined) bool { return s.holds(filepath.Join(dir, q.Table), before, q) },
+	})
+}
+
+// holds tells what stays whatever its age: all that was ever replaced of a table that is not well, and until it has been well for as long as
+// anything stays. An empty table may be accepted by mistake, and what was damaged is then all there is.
+func (s *sweep) holds(path string, before time.Time, q table.Quarantined) bool {
+	needed, since, err := shelf.Needed(path)
+	if !needed && since.Before(before) {
+		return false
 	}
-	all, err := table.QuarantineList(dir)
-	left := map[string]int{}
-	for _, q := range all {
-		left[q.Table]++
+	held := Held{Path: q.Path, Time: q.Time, Size: q.Bytes, Why: "the table has not been well for long enough"}
+	switch {
+	case err != nil:
+		held.Why = err.Error()
+	case needed:
+		held.Why = "the table is not well, or began anew: a restore or an accepted state ends that"
 	}
-	return slices.DeleteFunc(all, func(q table.Quarantined) bool {
-		stays := left[q.Table] <= s.QuarantineKeep || !q.Time.Before(before)
-		if !stays {
-			left[q.Table]--
-		}
-		return stays
-	}), err
+	s.entry.Held = append(s.entry.Held, held)
+	return true
 }
 
 // verdict is the end of the report.

@@ -166,16 +166,24 @@ func TestRetentionIsLeftToABucketWithALifecycle(t *testing.T) {
 	}
 }
 
+// replace exchanges a table for a copy of itself.
+func replace(f *functionstest.Fleet, name string) table.Swapped {
+	f.T.Helper()
+	f.Must(table.MakeStateDir(f.Path(name)))
+	fresh := table.Temporary(f.Path(name), "test")
+	content, err := os.ReadFile(f.Path(name))
+	f.Must(err)
+	f.Must(os.WriteFile(fresh, content, 0o600))
+	swapped, err := table.Swap(f.T.Context(), f.Path(name), fresh, table.SwapOptions{Now: f.Now()})
+	f.Must(err)
+	return swapped
+}
+
 func TestQuarantine(t *testing.T) {
 	f := functionstest.New(t)
 	f.Make("app", 1)
 	f.Backup("app")
-	fresh := table.Temporary(f.Path("app"), "test")
-	content, err := os.ReadFile(f.Path("app"))
-	f.Must(err)
-	f.Must(os.WriteFile(fresh, content, 0o600))
-	swapped, err := table.Swap(t.Context(), f.Path("app"), fresh, table.SwapOptions{Now: f.Now()})
-	f.Must(err)
+	swapped := replace(f, "app")
 	fn := function(f)
 	run(t, fn, Event{}, functions.Skipped, "nothing_to_do")
 	f.Jump(31 * 24 * time.Hour)
@@ -191,6 +199,70 @@ func TestQuarantine(t *testing.T) {
 	entry, _ := run(t, fn, Event{}, functions.Swept, "")
 	if _, err := os.Stat(swapped.Quarantine); err == nil || len(entry.Released) != 1 || entry.BytesFreed == 0 {
 		t.Errorf("%+v, %v", entry, err)
+	}
+}
+
+// TestQuarantineOfATableThatIsNotWellStays: whatever its age, and whatever is left of its state by a process that died. It goes when the table
+// has been well for as long as anything stays.
+func TestQuarantineOfATableThatIsNotWellStays(t *testing.T) {
+	state := func(s shelf.State) func(*functionstest.Fleet) {
+		return func(f *functionstest.Fleet) { f.Must(f.Shelf.SetState("app", s, "a test")) }
+	}
+	degraded := func(f *functionstest.Fleet) {
+		f.Must(shelf.WriteRecovery(f.Path("app"), shelf.Recovery{Degraded: true}))
+	}
+	unreadable := func(suffix string) func(*functionstest.Fleet) {
+		return func(f *functionstest.Fleet) {
+			f.Must(os.WriteFile(filepath.Join(f.Dir, ".tablekeeper", "app.db"+suffix), []byte("{"), 0o600))
+		}
+	}
+	for name, prepare := range map[string][]func(*functionstest.Fleet){
+		"degraded":                              {degraded, state(shelf.Degraded)},
+		"degraded by an older version":          {state(shelf.Degraded)},
+		"damaged again":                         {degraded, state(shelf.Suspect)},
+		"died before it began to serve":         {degraded, state(shelf.Recovering)},
+		"died before it was told to be well":    {degraded},
+		"died before it was told to be damaged": {state(shelf.Recovering)},
+		"unreadable state":                      {unreadable(".state")},
+		"unreadable recovery":                   {unreadable(".recovery")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := functionstest.New(t)
+			f.Make("app", 1)
+			f.Make("mail", 1)
+			replace(f, "app")
+			replace(f, "app")
+			other := replace(f, "mail")
+			for _, do := range prepare {
+				do(f)
+			}
+			sweep := func(days int, status functions.Status, reason string) Entry {
+				t.Helper()
+				f.Jump(time.Duration(days) * 24 * time.Hour)
+				f.Backup("app")
+				f.Backup("mail")
+				entry, _ := run(t, function(f), Event{}, status, reason)
+				return entry
+			}
+			entry := sweep(100, functions.Swept, "")
+			if len(entry.Held) != 2 || entry.Held[0].Size == 0 || entry.Held[0].Why == "" || len(entry.Released) != 1 || entry.Released[0].Path != other.Quarantine {
+				t.Fatalf("after 100 days: %+v", entry)
+			}
+			if dry, _ := run(t, function(f), Event{DryRun: true}, functions.Skipped, "nothing_to_do"); len(dry.Held) != 2 {
+				t.Errorf("dry run: %+v", dry)
+			}
+			var ended shelf.Recovery
+			ended.NotDegraded(true, f.Now())
+			f.Must(shelf.WriteRecovery(f.Path("app"), ended))
+			_ = os.Remove(filepath.Join(f.Dir, ".tablekeeper", "app.db.state"))
+			f.Must(f.Shelf.SetState("app", shelf.Healthy, ""))
+			if entry := sweep(29, functions.Skipped, "nothing_to_do"); len(entry.Held) != 2 {
+				t.Errorf("29 days after it was well again: %+v", entry)
+			}
+			if entry := sweep(2, functions.Swept, ""); len(entry.Held) != 0 || len(entry.Released) != 2 {
+				t.Errorf("31 days after it was well again: %+v", entry)
+			}
+		})
 	}
 }
 

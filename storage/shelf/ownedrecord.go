@@ -18,6 +18,9 @@ type Recovery struct {
 	Outcome json.RawMessage `json:"outcome,omitempty"`
 	// Degraded tells that the table was degraded before it became suspect: a repair that loses nothing does not end that.
 	Degraded bool `json:"degraded,omitempty"`
+	// DegradedUntil is when an operator ended that, zero if it never was so. What the table was before is kept as if it had been
+	// replaced then.
+	DegradedUntil time.Time `json:"degraded_until,omitzero"`
 	// Ended are the times of the last recoveries, oldest first.
 	Ended []time.Time `json:"ended,omitempty"`
 }
@@ -28,12 +31,42 @@ const maxEnded = 16
 // ReadRecovery reads what is kept of recoveries of the table at path; the zero Recovery if there is nothing, or nothing that can be
 // read: it is an aid, not the truth.
 func ReadRecovery(path string) Recovery {
-	var r Recovery
-	text, err := os.ReadFile(beside(path, recoverySuffix))
-	if err != nil || json.Unmarshal(text, &r) != nil {
+	r, err := readRecovery(path)
+	if err != nil {
 		return Recovery{}
 	}
 	return r
+}
+
+func readRecovery(path string) (r Recovery, err error) {
+	text, err := os.ReadFile(beside(path, recoverySuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		return r, fmt.Errorf("read what is kept of recoveries of %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// NotDegraded records the end of a degraded state, if there was one.
+func (r *Recovery) NotDegraded(was bool, now time.Time) {
+	if was || r.Degraded {
+		r.Degraded, r.DegradedUntil = false, now.UTC()
+	}
+}
+
+// Needed tells whether what the table at path was before it was replaced may be all that is left of it: the table is not well, or began
+// anew, and nobody has restored or accepted it. Else since is when that ended, zero if it never was so. What cannot be read
+// counts as needed.
+func Needed(path string) (needed bool, since time.Time, err error) {
+	c, err := ReadCondition(path)
+	r, recoveryErr := readRecovery(path)
+	err = errors.Join(err, recoveryErr)
+	return err != nil || c.State != Healthy || r.Degraded, r.DegradedUntil, err
 }
 
 // WriteRecovery keeps it, atomically and durably.
@@ -42,7 +75,7 @@ func WriteRecovery(path string, r Recovery) error {
 		r.Ended = r.Ended[n-maxEnded:]
 	}
 	var err error
-	if r.Outcome == nil && !r.Degraded && len(r.Ended) == 0 {
+	if r.Outcome == nil && !r.Degraded && r.DegradedUntil.IsZero() && len(r.Ended) == 0 {
 		if err = os.Remove(beside(path, recoverySuffix)); errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}

@@ -84,14 +84,22 @@ func QuarantineList(dir string) ([]Quarantined, error) {
 	return listQuarantine(root, dir)
 }
 
-// QuarantineExpire removes what was put in quarantine before olderThan, for all tables in a folder, and returns what it
-// removed. The newest keep of each table stay whatever their age. Nothing of a table whose swap was interrupted is removed
-// before Resume has been there. An error leaves the rest in place.
-func QuarantineExpire(ctx context.Context, dir string, olderThan time.Time, keep int) ([]Quarantined, error) {
-	return expireQuarantine(ctx, disk{}, dir, olderThan, keep)
+// Expiry says what may leave the quarantine.
+type Expiry struct {
+	Before time.Time // what was put there before
+	Keep   int       // the newest so many of each table stay whatever their age
+	// Holds tells what stays all the same; nil: nothing does. It is asked just before each removal.
+	Holds  func(Quarantined) bool
+	DryRun bool // remove nothing, only return what would go
 }
 
-func expireQuarantine(ctx context.Context, d disk, dir string, olderThan time.Time, keep int) (removed []Quarantined, err error) {
+// QuarantineExpire removes from quarantine what is due, for all tables in a folder, and returns what it removed. Nothing of a
+// table whose swap was interrupted is removed before Resume has been there. An error leaves the rest in place.
+func QuarantineExpire(ctx context.Context, dir string, due Expiry) ([]Quarantined, error) {
+	return expireQuarantine(ctx, disk{}, dir, due)
+}
+
+func expireQuarantine(ctx context.Context, d disk, dir string, due Expiry) (removed []Quarantined, err error) {
 	root, err := openQuarantine(dir)
 	if root == nil || err != nil {
 		return nil, err
@@ -106,16 +114,18 @@ func expireQuarantine(ctx context.Context, d disk, dir string, olderThan time.Ti
 		left[q.Table]++
 	}
 	for _, q := range all { // oldest first
-		if left[q.Table] <= keep || !q.Time.Before(olderThan) || hasIntent(dir, q.Table) {
+		if left[q.Table] <= due.Keep || !q.Time.Before(due.Before) || hasIntent(dir, q.Table) || due.Holds != nil && due.Holds(q) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return removed, err
 		}
-		name := path.Join(q.Table, filepath.Base(q.Path))
-		// Inside root, so that no symbolic link leads the removal elsewhere.
-		if err := d.do("removeall", func() error { return root.RemoveAll(name) }, q.Path); err != nil {
-			return removed, fmt.Errorf("remove from quarantine: %w", err)
+		if !due.DryRun {
+			// Inside root, so that no symbolic link leads the removal elsewhere.
+			name := path.Join(q.Table, filepath.Base(q.Path))
+			if err := d.do("removeall", func() error { return root.RemoveAll(name) }, q.Path); err != nil {
+				return removed, fmt.Errorf("remove from quarantine: %w", err)
+			}
 		}
 		left[q.Table]--
 		removed = append(removed, q)

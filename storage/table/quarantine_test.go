@@ -59,12 +59,12 @@ func TestQuarantine(t *testing.T) {
 		t.Errorf("%+v, want %+v", all[0], first)
 	}
 
-	removed, err := QuarantineExpire(t.Context(), dir, time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC), 1)
+	removed, err := QuarantineExpire(t.Context(), dir, Expiry{Before: time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC), Keep: 1})
 	must(t, err)
 	if got := namesOf(removed); !slices.Equal(got, want[:2]) {
 		t.Errorf("removed %v, want %v: the newest of each stays", got, want[:2])
 	}
-	if removed, err := QuarantineExpire(t.Context(), dir, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), 0); err != nil || len(removed) != 2 {
+	if removed, err := QuarantineExpire(t.Context(), dir, Expiry{Before: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}); err != nil || len(removed) != 2 {
 		t.Errorf("removed %v, %v", namesOf(removed), err)
 	}
 	for _, path := range []string{filepath.Join(outside, "precious"), filepath.Join(QuarantineDir(a), "notes"),
@@ -79,8 +79,26 @@ func TestQuarantineOfInterruptedSwapStays(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	shelveForTest(t, path, "20260101T000000.000Z-restore", "1")
 	must(t, os.WriteFile(statePath(path, ".intent"), nil, 0o644))
-	if removed, err := QuarantineExpire(t.Context(), filepath.Dir(path), time.Now(), 0); err != nil || len(removed) != 0 {
+	if removed, err := QuarantineExpire(t.Context(), filepath.Dir(path), Expiry{Before: time.Now()}); err != nil || len(removed) != 0 {
 		t.Errorf("removed %v, %v", namesOf(removed), err)
+	}
+}
+
+func TestQuarantineHoldsWhatIsNeeded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	for _, name := range []string{"20260101T000000.000Z-corrupt", "20260102T000000.000Z-restored", "20260103T000000.000Z-corrupt"} {
+		shelveForTest(t, path, name, "1")
+	}
+	due := Expiry{Before: time.Now(), DryRun: true, Holds: func(q Quarantined) bool { return q.Reason == "corrupt" }}
+	for _, dry := range []bool{true, false} {
+		due.DryRun = dry
+		removed, err := QuarantineExpire(t.Context(), filepath.Dir(path), due)
+		if got := namesOf(removed); err != nil || !slices.Equal(got, []string{"a.db/20260102T000000.000Z-restored"}) {
+			t.Errorf("dry run %v: removed %v, %v", dry, got, err)
+		}
+	}
+	if all, err := QuarantineList(filepath.Dir(path)); err != nil || len(all) != 2 {
+		t.Errorf("left %v, %v", namesOf(all), err)
 	}
 }
 
@@ -89,7 +107,7 @@ func TestQuarantineBehindSymbolicLink(t *testing.T) {
 	shelveForTest(t, real, "20260101T000000.000Z-restore", "1")
 	dir := t.TempDir()
 	must(t, os.Symlink(StateDir(real), filepath.Join(dir, StateFolder)))
-	if _, err := QuarantineExpire(t.Context(), dir, time.Now(), 0); !errors.Is(err, fs.ErrInvalid) {
+	if _, err := QuarantineExpire(t.Context(), dir, Expiry{Before: time.Now()}); !errors.Is(err, fs.ErrInvalid) {
 		t.Error(err)
 	}
 	if _, err := QuarantineList(dir); !errors.Is(err, fs.ErrInvalid) {
@@ -104,7 +122,7 @@ func TestQuarantineWithoutAny(t *testing.T) {
 	if all, err := QuarantineList(t.TempDir()); err != nil || all != nil {
 		t.Error(all, err)
 	}
-	if all, err := QuarantineExpire(t.Context(), t.TempDir(), time.Now(), 0); err != nil || all != nil {
+	if all, err := QuarantineExpire(t.Context(), t.TempDir(), Expiry{Before: time.Now()}); err != nil || all != nil {
 		t.Error(all, err)
 	}
 }
@@ -114,13 +132,13 @@ func TestQuarantineExpireFails(t *testing.T) {
 	shelveForTest(t, path, "20260101T000000.000Z-restore", "1")
 	shelveForTest(t, path, "20260102T000000.000Z-restore", "1")
 	r := recorder{fail: from(1)}
-	removed, err := expireQuarantine(t.Context(), r.disk(), filepath.Dir(path), time.Now(), 0)
+	removed, err := expireQuarantine(t.Context(), r.disk(), filepath.Dir(path), Expiry{Before: time.Now()})
 	if !errors.Is(err, errFault) || len(removed) != 1 {
 		t.Errorf("removed %v, %v", namesOf(removed), err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := QuarantineExpire(ctx, filepath.Dir(path), time.Now(), 0); !errors.Is(err, context.Canceled) {
+	if _, err := QuarantineExpire(ctx, filepath.Dir(path), Expiry{Before: time.Now()}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
