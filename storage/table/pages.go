@@ -31,6 +31,9 @@ func (s *Snapshot) Pages(ctx context.Context) iter.Seq2[Page, error] {
 
 // eachPage returns nil also when yield has had enough.
 func (s *Snapshot) eachPage(ctx context.Context, yield func(Page, error) bool) error {
+	if s.main != nil {
+		return s.eachPageOfMain(ctx, yield)
+	}
 	// One byte a page, looked up by position: that costs SQLite nothing, and the page is fetched only if it is asked for.
 	rows, err := s.conn.sql.QueryContext(ctx,
 		"SELECT CASE substr(?1, pgno, 1) WHEN x'01' THEN NULL ELSE data END FROM sqlite_dbpage('main')", s.free)
@@ -53,16 +56,8 @@ func (s *Snapshot) eachPage(ctx context.Context, yield func(Page, error) bool) e
 		if data == nil {
 			page.Data, page.Free = zeros, true
 		}
-		if int64(len(page.Data)) != s.stats.PageSize {
-			return &CorruptError{s.stats.Path, []string{fmt.Sprintf("page %d has %d bytes", n, len(page.Data))}}
-		}
-		if n == s.stats.PageCount {
-			if _, err := s.verdict(); err != nil {
-				return err
-			}
-		}
-		if !yield(page, nil) {
-			return nil
+		if more, err := s.hand(page, yield); !more || err != nil {
+			return err
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -72,6 +67,19 @@ func (s *Snapshot) eachPage(ctx context.Context, yield func(Page, error) bool) e
 		return &CorruptError{s.stats.Path, []string{fmt.Sprintf("%d pages were read of %d", n, s.stats.PageCount)}}
 	}
 	return nil
+}
+
+// hand gives a page to yield, the last one only if the table has passed its check.
+func (s *Snapshot) hand(page Page, yield func(Page, error) bool) (more bool, err error) {
+	if int64(len(page.Data)) != s.stats.PageSize {
+		return false, &CorruptError{s.stats.Path, []string{fmt.Sprintf("page %d has %d bytes", page.Number, len(page.Data))}}
+	}
+	if page.Number == s.stats.PageCount {
+		if _, err := s.verdict(); err != nil {
+			return false, err
+		}
+	}
+	return yield(page, nil), nil
 }
 
 // freeMap marks, one byte a page, the pages whose content SQLite never reads. It walks the freelist

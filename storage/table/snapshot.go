@@ -24,16 +24,20 @@ type SnapshotOptions struct {
 	Wait     time.Duration // how long to wait for a lock; 0: 5 s
 	// Progress is told what is done: copy (bytes), integrity_check and count (SQL tables).
 	Progress func(phase string, done, total int64)
+
+	main *mainFile // nil: SQLite reads all pages
 }
 
 // Snapshot is one committed state of a table, whole. It is valid until the function that it was handed to returns, and not
 // safe for concurrent use.
 type Snapshot struct {
-	conn    *conn
-	stats   Stats
-	schema  []string
-	free    []byte
-	verdict func() (CheckReport, error) // waits for the check, and returns its report if the table has passed
+	conn     *conn
+	stats    Stats
+	schema   []string
+	free     []byte
+	main     *mainFile                   // nil: SQLite reads all pages
+	overlaid map[int64]bool              // pages that SQLite has to read though there is a main
+	verdict  func() (CheckReport, error) // waits for the check, and returns its report if the table has passed
 }
 
 // Stats measures the snapshot.
@@ -112,6 +116,8 @@ func (o SnapshotOptions) pause() time.Duration {
 
 // snapshot reads the file, which is the table at path or a copy of it.
 func snapshot(ctx context.Context, path, file string, how openOptions, opts SnapshotOptions, use func(context.Context, *Snapshot) error) error {
+	opts.main = openMain(file)
+	defer opts.main.close() // after the connections
 	c, missing, err := openToCheck(ctx, file, how)
 	if err != nil {
 		return err
@@ -127,7 +133,7 @@ func snapshot(ctx context.Context, path, file string, how openOptions, opts Snap
 		if err != nil {
 			return err
 		}
-		s, err := c.snapshot(ctx, path, r.Stats, func() (CheckReport, error) { return r, nil })
+		s, err := c.snapshot(ctx, path, r.Stats, opts.main, func() (CheckReport, error) { return r, nil })
 		if err != nil {
 			return err
 		}
@@ -151,13 +157,17 @@ func (c *conn) report(ctx context.Context, path string, missing []string, opts S
 }
 
 // snapshot is what the read transaction of c sees.
-func (c *conn) snapshot(ctx context.Context, path string, stats Stats, verdict func() (CheckReport, error)) (*Snapshot, error) {
+func (c *conn) snapshot(ctx context.Context, path string, stats Stats, main *mainFile, verdict func() (CheckReport, error)) (*Snapshot, error) {
 	s := &Snapshot{conn: c, stats: stats, verdict: verdict}
 	var err error
 	if s.free, err = c.freeMap(ctx, s.stats); err != nil {
 		return nil, err
 	}
 	s.stats.Path = path
+	var ok bool
+	if s.overlaid, ok = main.overlaid(c.path, s.stats); ok {
+		s.main = main
+	}
 	return s, c.list(ctx, &s.schema,
 		"SELECT json_group_array(CAST(sql AS TEXT)) FROM (SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid)")
 }
