@@ -187,6 +187,28 @@ func TestNobodyMayDoMoreThanItNeeds(t *testing.T) {
 	}
 }
 
+// TestWhoReadsTheIdentity: whoever can write backups cannot read them, and nobody's environment has a secret.
+func TestWhoReadsTheIdentity(t *testing.T) {
+	var readers []string
+	for id, r := range raw(t) {
+		walk(r.Properties, func(m map[string]any) {
+			if slices.Contains(texts(m["Resource"]), "EncryptionIdentitySecret") {
+				readers = append(readers, id)
+				if d := cmp.Diff([]string{"secretsmanager:GetSecretValue"}, texts(m["Action"])); d != "" {
+					t.Errorf("%s: %s", id, d)
+				}
+			}
+		})
+	}
+	slices.Sort(readers)
+	if d := cmp.Diff([]string{"RecoverFunction", "RestoreFunction", "VerifyFunction"}, readers); d != "" {
+		t.Error(d)
+	}
+	if strings.Contains(string(tablekeeper.Template), "resolve:secretsmanager") {
+		t.Error("a secret is written into a function's environment, where whoever may describe the function reads it")
+	}
+}
+
 func yamlText(t *testing.T, v any) string {
 	t.Helper()
 	text, err := yaml.Marshal(v)
@@ -230,7 +252,8 @@ func TestNothingIsLostWithTheStack(t *testing.T) {
 
 func TestSilenceIsAnAlarm(t *testing.T) {
 	var alarms []string
-	for id, r := range raw(t) {
+	all := raw(t)
+	for id, r := range all {
 		if r.Type != "AWS::CloudWatch::Alarm" {
 			continue
 		}
@@ -243,8 +266,24 @@ func TestSilenceIsAnAlarm(t *testing.T) {
 		}
 	}
 	slices.Sort(alarms)
-	want := []string{"BackupErrors", "BackupOverdue", "BackupWaiting", "CompactErrors", "CompactWaiting", "Failed", "ProofTooOld", "RecoverErrors", "RecoverWaiting",
-		"RestoreErrors", "SweepErrors", "Throttles", "Undelivered", "VerifyErrors", "VerifyWaiting"}
+	want := []string{"BackupOverdue", "Failed", "ProofTooOld", "Undelivered"}
+	for id, r := range all {
+		if r.Type != "AWS::Serverless::Function" {
+			continue
+		}
+		name := strings.TrimSuffix(id, "Function")
+		watched := map[string][2]string{name + "Errors": {"Errors", id}, name + "Throttles": {"Throttles", id}}
+		if all[name+"Queue"].Type != "" {
+			watched[name+"Waiting"] = [2]string{"ApproximateAgeOfOldestMessage", name + "Queue.QueueName"}
+		}
+		for alarm, what := range watched {
+			want = append(want, alarm)
+			if p := all[alarm].Properties; p["MetricName"] != what[0] || !strings.HasSuffix(yamlText(t, p["Dimensions"]), "Value: "+what[1]+"\n") {
+				t.Errorf("%s watches %v of %v", alarm, p["MetricName"], p["Dimensions"])
+			}
+		}
+	}
+	slices.Sort(want)
 	if d := cmp.Diff(want, alarms); d != "" {
 		t.Error(d)
 	}

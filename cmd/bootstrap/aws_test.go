@@ -26,6 +26,7 @@ type cloud struct {
 	refuse    int                  // so many entries of the next batch
 	again     []string             // receipts
 	published []string
+	secrets   map[string]string // by name
 }
 
 type message struct {
@@ -47,7 +48,7 @@ func newCloud(t *testing.T) *cloud {
 
 // env points the SDK at the cloud.
 func (c *cloud) env() map[string]string {
-	return map[string]string{"AWS_ENDPOINT_URL_SQS": c.server.URL, "AWS_ENDPOINT_URL_SNS": c.server.URL, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+	return map[string]string{"AWS_ENDPOINT_URL_SQS": c.server.URL, "AWS_ENDPOINT_URL_SNS": c.server.URL, "AWS_ENDPOINT_URL_SECRETS_MANAGER": c.server.URL, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
 		"TABLEKEEPER_QUEUE": ownQueue, "TABLEKEEPER_RECOVER_QUEUE": recoverQueue, "TABLEKEEPER_TOPIC": topicARN}
 }
 
@@ -63,12 +64,32 @@ func (c *cloud) serve(w http.ResponseWriter, r *http.Request) {
 		_ = json.Unmarshal(body, &in)
 		c.again = append(c.again, in.ReceiptHandle)
 		fmt.Fprint(w, `{}`)
+	case target == "secretsmanager.GetSecretValue":
+		var in struct{ SecretId string } //nolint:revive // as the API has it
+		_ = json.Unmarshal(body, &in)
+		text, ok := c.secrets[in.SecretId]
+		if !ok {
+			w.Header().Set("X-Amzn-ErrorType", "AccessDeniedException")
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]string{"ARN": in.SecretId, "SecretString": text})
 	case strings.Contains(string(body), "Action=Publish"):
 		c.published = append(c.published, string(body))
 		fmt.Fprint(w, `<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>`)
 	default:
 		http.Error(w, "not here", http.StatusBadRequest)
 	}
+}
+
+// keep makes a secret.
+func (c *cloud) keep(arn, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.secrets == nil {
+		c.secrets = map[string]string{}
+	}
+	c.secrets[arn] = text
 }
 
 func (c *cloud) take(w http.ResponseWriter, body []byte) {

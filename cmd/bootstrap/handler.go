@@ -14,6 +14,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
@@ -46,6 +47,8 @@ type handler struct {
 	once      *once
 	queue     queue
 	topic     topic
+	secrets   secrets
+	keyring   *keyring
 	metrics   *metrics
 	scratch   *scratch
 }
@@ -60,7 +63,8 @@ func open(ctx context.Context, set settings, p parts) (*handler, error) {
 	if h.backups, h.address, err = openBucket(ctx, set.Bucket, p.Log); err != nil {
 		return nil, err
 	}
-	h.catalogue = archive.NewCatalogue(h.backups, archive.CatalogueOptions{})
+	h.catalogue = archive.NewCatalogue(h.backups, archive.CatalogueOptions{Recipients: set.Recipients})
+	h.keyring = &keyring{handler: h}
 	if h.state, _, err = openBucket(ctx, set.State, p.Log); err != nil {
 		return nil, err
 	}
@@ -86,6 +90,7 @@ func (h *handler) connect(ctx context.Context) error {
 		return fmt.Errorf("read the configuration of the SDK: %w", err)
 	}
 	h.queue, h.topic = sqsQueue{sqs.NewFromConfig(cfg)}, snsTopic{sns.NewFromConfig(cfg)}
+	h.secrets = secretsManager{secretsmanager.NewFromConfig(cfg)}
 	return nil
 }
 
@@ -216,6 +221,9 @@ func (h *handler) Invoke(ctx context.Context, payload []byte) (out []byte, err e
 	}()
 	in, err := read(ctx, payload)
 	if err != nil {
+		return nil, err
+	}
+	if err := h.keyring.unlock(ctx); err != nil {
 		return nil, err
 	}
 	switch _, each := patterns(in.Event); {

@@ -12,7 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/age"
+
 	"tablekeeper/jobs/schedule"
+	"tablekeeper/storage/archive"
 )
 
 // names are the functions that this program can be.
@@ -28,6 +31,9 @@ type settings struct {
 	Queue   string // URL of our own queue; "": every event is done in the invocation that brings it
 	Recover string // URL of the queue of the tables that are to be recovered; "": nobody recovers them
 	Topic   string // ARN; "": nobody is told
+
+	Recipients     []age.Recipient // whom backups are encrypted to; none: they are not encrypted
+	IdentitySecret string          // ARN of the secret with the identity that reads them; ""
 
 	Scratch     string // folder for the files of tables
 	Concurrency int    // tables at a time in one invocation
@@ -95,6 +101,11 @@ func readSettings(getenv func(string) string) (settings, error) {
 	if s.RPO == 0 {
 		s.RPO = r.twice("BACKUP_SCHEDULE")
 	}
+	var err error
+	if s.Recipients, err = archive.ParseRecipients(strings.Split(r.text("RECIPIENTS"), ",")); err != nil {
+		r.errs = append(r.errs, fmt.Errorf("TABLEKEEPER_RECIPIENTS: %w", err))
+	}
+	s.IdentitySecret = r.text("IDENTITY_SECRET")
 	if s.Function != "" && !slices.Contains(names, s.Function) {
 		r.errs = append(r.errs, fmt.Errorf("TABLEKEEPER_FUNCTION: %q is none of %s", s.Function, strings.Join(names, ", ")))
 	}

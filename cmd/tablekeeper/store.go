@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"strings"
 
 	"filippo.io/age"
-	"filippo.io/age/agessh"
 
 	"tablekeeper/cmd/tablekeeper/settings"
 	"tablekeeper/storage/archive"
@@ -149,34 +146,16 @@ func readKeys(cfg settings.Config) (archive.CatalogueOptions, error) {
 		}
 		lines = append(lines, strings.Split(string(data), "\n")...)
 	}
-	for _, line := range lines {
-		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		r, err := parseRecipient(line)
-		if err != nil {
-			return opts, usage("use a line as `age-keygen` or `ssh-keygen -t ed25519` print it", "recipient %.60q: %w", line, err)
-		}
-		opts.Recipients = append(opts.Recipients, r)
+	var err error
+	if opts.Recipients, err = archive.ParseRecipients(lines); err != nil {
+		return opts, usage("use a line as `age-keygen` or `ssh-keygen -t ed25519` print it", "%w", err)
 	}
 	if file := cfg.Encryption.IdentityFile; file != "" {
-		var err error
 		if opts.Identities, err = readIdentities(file); err != nil {
 			return opts, usage("name a file as `age-keygen -o FILE` writes it", "read the identity %s: %w", file, err)
 		}
 	}
 	return opts, nil
-}
-
-func parseRecipient(line string) (age.Recipient, error) {
-	if strings.HasPrefix(line, "ssh-") {
-		return agessh.ParseRecipient(line)
-	}
-	all, err := age.ParseRecipients(strings.NewReader(line))
-	if err != nil {
-		return nil, err
-	}
-	return all[0], nil
 }
 
 func readIdentities(file string) ([]age.Identity, error) {
@@ -188,12 +167,5 @@ func readIdentities(file string) ([]age.Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	if bytes.HasPrefix(data, []byte("-----BEGIN")) {
-		id, err := agessh.ParseIdentity(data)
-		if err != nil {
-			return nil, fmt.Errorf("not an SSH key without a passphrase: %w", err)
-		}
-		return []age.Identity{id}, nil
-	}
-	return age.ParseIdentities(bytes.NewReader(data))
+	return archive.ParseIdentities(data)
 }
