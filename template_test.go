@@ -67,7 +67,7 @@ func TestTheSixFunctions(t *testing.T) {
 func TestEveryParameterReachesWhoNeedsIt(t *testing.T) {
 	tpl := read(t, map[string]string{"CompactSchedule": "rate(2 hours)", "BackupSchedule": "cron(0 3 * * ? *)", "VerifySchedule": "rate(2 days)",
 		"SweepSchedule": "rate(3 hours)", "ScheduleTimezone": "Europe/Berlin", "ScheduleState": "DISABLED", "CompactThreshold": "0.25", "CompactMaxPause": "250ms",
-		"BackupRPO": "36h", "RetentionDays": "7", "QuarantineDays": "3"})
+		"BackupRPO": "36h", "RetentionDays": "7", "QuarantineDays": "3", "ScrubRate": "40"})
 	for name, expression := range map[string]string{"compact": "rate(2 hours)", "backup": "cron(0 3 * * ? *)", "verify": "rate(2 days)", "sweep": "rate(3 hours)"} {
 		f, _ := tpl.Function(name)
 		s := f.Schedules[0]
@@ -82,6 +82,13 @@ func TestEveryParameterReachesWhoNeedsIt(t *testing.T) {
 		if got := compact.Environment[name] + sweep.Environment[name]; got != want {
 			t.Errorf("%s is %q", name, got)
 		}
+	}
+	verify, _ := tpl.Function("verify")
+	if got := verify.Environment["TABLEKEEPER_SCRUB_RATE"]; got != "40" {
+		t.Errorf("TABLEKEEPER_SCRUB_RATE is %q", got)
+	}
+	if rate, err := tpl.Rate("ScrubRate"); err != nil || rate != 40e6 {
+		t.Errorf("ScrubRate is %d bytes a second, %v", rate, err)
 	}
 	if rpo, err := tpl.RPO(time.Now()); err != nil || rpo != 36*time.Hour {
 		t.Errorf("RPO %v, %v", rpo, err)

@@ -43,6 +43,7 @@ type settings struct {
 	RPO        time.Duration
 	Retention  time.Duration
 	Quarantine time.Duration
+	ScrubRate  int64 // bytes a second; 0: no limit
 }
 
 // reader collects what is wrong with the environment.
@@ -97,6 +98,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		Scratch:     cmp.Or(r.text("SCRATCH"), filepath.Join(os.TempDir(), "tablekeeper")),
 		Concurrency: int(r.number("CONCURRENCY", 2)), Threshold: r.number("COMPACT_THRESHOLD", 0), MaxPause: r.duration("COMPACT_MAX_PAUSE"),
 		RPO: r.duration("BACKUP_RPO"), Retention: r.days("RETENTION_DAYS"), Quarantine: r.days("QUARANTINE_DAYS"),
+		ScrubRate: int64(r.number("SCRUB_RATE", 0) * 1e6),
 	}
 	if s.RPO == 0 {
 		s.RPO = r.twice("BACKUP_SCHEDULE")

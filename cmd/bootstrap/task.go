@@ -60,7 +60,9 @@ func (h *handler) task(v visit) (task, error) {
 			Shelf: v.shelf, Catalogue: h.catalogue, Objects: h.backups, Bucket: h.address, ToolVersion: toolVersion(), Now: h.Now,
 		})), nil
 	case "verify":
-		return adapt(verify.New(verify.Config{Shelf: v.shelf, Catalogue: h.catalogue, Bucket: h.address, Held: v.held, Now: h.Now})), nil
+		return adapt(verify.New(verify.Config{
+			Shelf: v.shelf, Catalogue: h.catalogue, Bucket: h.address, ScrubRate: h.set.ScrubRate, Held: v.held, Now: h.Now,
+		})), nil
 	case "restore":
 		return adapt(restorer{restore.New(restore.Config{Shelf: v.shelf, Catalogue: h.catalogue, Bucket: h.address, Held: v.held, Now: h.Now})}), nil
 	case "recover":

@@ -120,14 +120,30 @@ func (h *house) addBucketFunctions(ctx context.Context, all map[string]jobs.Func
 	all["backup"] = adapt(h, "backup", backup.New(backup.Config{
 		Shelf: h.shelf, Catalogue: h.first.Catalogue, Objects: h.first.Bucket, Bucket: h.first.Address, ToolVersion: toolVersion(), Now: h.now,
 	}))
+	rate, err := h.scrubRate()
+	if err != nil {
+		return err
+	}
 	all["verify"] = adapt(h, "verify", verify.New(verify.Config{
-		Shelf: h.shelf, Catalogue: h.first.Catalogue, Bucket: h.first.Address, Held: h.locks.of, Now: h.now,
+		Shelf: h.shelf, Catalogue: h.first.Catalogue, Bucket: h.first.Address, ScrubRate: rate, Held: h.locks.of, Now: h.now,
 	}))
 	all["restore"] = adapt(h, "restore", h.restorer())
 	all["recover"] = adapt(h, "recover", h.recoverer())
 	sweeper, err := h.sweeper(ctx)
 	all["sweep"] = adapt(h, "sweep", sweeper)
 	return err
+}
+
+// scrubRate is no limit where the user's own template has none.
+func (h *house) scrubRate() (int64, error) {
+	if _, ok := h.template.Parameter("ScrubRate"); !ok {
+		return 0, nil
+	}
+	rate, err := h.template.Rate("ScrubRate")
+	if err != nil {
+		return 0, usage("", "%w", err)
+	}
+	return rate, nil
 }
 
 // sweeper leaves retention to a bucket that has a rule for it.

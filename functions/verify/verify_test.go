@@ -2,12 +2,14 @@ package verify
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -17,6 +19,7 @@ import (
 	"tablekeeper/storage/bucket"
 	"tablekeeper/storage/bucket/faulty"
 	"tablekeeper/storage/shelf"
+	"tablekeeper/storage/table"
 )
 
 func function(f *functionstest.Fleet) *Function {
@@ -314,5 +317,54 @@ func TestEachFailingCallOfTheBucket(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A scrub keeps to its rate, but leaves time for the drills.
+func TestScrubRate(t *testing.T) {
+	f := functionstest.New(t)
+	handle, err := f.Shelf.Own(t.Context(), "app", f.Path("app"), shelf.OwnOptions{
+		Table: table.Options{ProbeEvery: -1}, Recover: func(context.Context, string, table.Report) error { return nil },
+	})
+	f.Must(err)
+	t.Cleanup(func() { f.Must(f.Shelf.CloseOwned()) })
+	f.Must(handle.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec("CREATE TABLE items (body BLOB); INSERT INTO items VALUES (zeroblob(300000))")
+		return err
+	}))
+	_, err = handle.Checkpoint(t.Context())
+	f.Must(err)
+	f.Refresh()
+	f.Backup("app")
+	fn := function(f)
+	fn.ScrubRate = 1e6
+	begin := time.Now()
+	entry, err := fn.Run(t.Context(), Event{}, "app", functions.Progress{})
+	if took := time.Since(begin); err != nil || took < 300*time.Millisecond || entry.Scrubbed < 73 || len(entry.Notes) != 0 {
+		t.Errorf("%v: %+v, %v", took, entry, err)
+	}
+	fn.ScrubRate = 1
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	entry, _ = fn.Run(ctx, Event{}, "app", functions.Progress{}) // whether the drill ends in time is the machine's affair
+	if entry.Scrubbed < 73 || len(entry.Notes) != 1 {
+		t.Errorf("%+v", entry)
+	}
+}
+
+func TestAScrubLeavesTimeForTheDrills(t *testing.T) {
+	for _, tc := range []struct {
+		rate, size int64
+		left       time.Duration
+		want       int64
+	}{
+		{0, 1e9, time.Minute, 0}, // as fast as the disk
+		{10e6, 1e9, 10 * time.Minute, 10e6},
+		{1e6, 1e9, 10 * time.Minute, 3333333},
+		{1e6, 1e9, 0, 0},
+	} {
+		if got := inTime(tc.rate, tc.size, tc.left); got != tc.want {
+			t.Errorf("%+v: %d", tc, got)
+		}
 	}
 }

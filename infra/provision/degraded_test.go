@@ -109,7 +109,7 @@ func TestDegradedTableKeepsItsLastGoodBackup(t *testing.T) {
 	yesterday(t, p)
 	remove := sweep.New(sweep.Config{Shelf: f.Shelf, Catalogue: catalogue, Bucket: "b", Now: f.Now})
 	for i := range 3 {
-		f.Jump(24 * time.Hour)
+		f.Jump(40 * 24 * time.Hour) // longer than anything is kept
 		exec("CREATE TABLE IF NOT EXISTS items (id INTEGER PRIMARY KEY, label TEXT, body BLOB)")
 		exec(fmt.Sprintf("INSERT INTO items (label) VALUES ('in the degraded table %d')", i))
 		proved()

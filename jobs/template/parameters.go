@@ -176,6 +176,19 @@ func (t *Template) Days(name string) (time.Duration, error) {
 	return time.Duration(n * 24 * float64(time.Hour)), nil
 }
 
+// Rate is the value of a parameter in MB a second, in bytes a second; 0: no limit.
+func (t *Template) Rate(name string) (int64, error) {
+	const mb, most = 1e6, 1e6
+	n, err := t.Number(name)
+	if err != nil {
+		return 0, err
+	}
+	if n < 0 || n > most || n > 0 && n*mb < 1 {
+		return 0, &Error{File: t.File, Problem: fmt.Sprintf("parameter %s: %g MB a second is out of range", name, n), Try: "0 for no limit"}
+	}
+	return int64(n * mb), nil
+}
+
 // RPO is the age at which a table's newest backup is overdue: BackupRPO, or twice the longest interval between the
 // enabled schedules of backup. 0 means never: there is no schedule to compute it from.
 func (t *Template) RPO(now time.Time) (time.Duration, error) {
