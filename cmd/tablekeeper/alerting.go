@@ -88,11 +88,7 @@ func (v alertsView) Open() []admin.Alert {
 func (v alertsView) Channels() []admin.Channel {
 	var all []admin.Channel
 	for _, name := range v.Service.Channels() {
-		c := admin.Channel{Name: name}
-		if name == alerts.PushChannel {
-			c.Kind = "push"
-		}
-		all = append(all, c)
+		all = append(all, admin.Channel{Name: name, Kind: v.Kind(name)})
 	}
 	return all
 }

@@ -33,6 +33,24 @@ func (s *Service) Open() []Alert {
 // Channels are the names of the channels, in order.
 func (s *Service) Channels() []string { return slices.Sorted(maps.Keys(s.channels)) }
 
+// Kind of a channel: webhook, sns or push; "" if there is no such channel.
+func (s *Service) Kind(channel string) string {
+	w := s.channels[channel]
+	if w == nil {
+		return ""
+	}
+	switch w.channel.(type) {
+	case webhook:
+		return "webhook"
+	case topic:
+		return "sns"
+	}
+	return PushChannel
+}
+
+// Close closes a service that is not to be run. Run closes it, too.
+func (s *Service) Close() error { return s.box.close() }
+
 // Deliveries returns the newest deliveries before an id ("" is the newest), limit at most.
 func (s *Service) Deliveries(ctx context.Context, before string, limit int) ([]Delivery, error) {
 	return s.box.log(ctx, before, limit)
@@ -61,7 +79,10 @@ func (s *Service) Test(ctx context.Context, channel string) error {
 	if err != nil {
 		return err
 	}
-	return w.channel.send(ctx, made[0])
+	if err := w.channel.send(ctx, made[0]); err != nil {
+		return &TestError{err}
+	}
+	return nil
 }
 
 // PushKey is the applicationServerKey for browsers; "" if web push is off.

@@ -103,7 +103,8 @@ func (w webhook) send(ctx context.Context, d Delivery) error {
 	return withoutURL(w.post(ctx, d.ID, d.Body))
 }
 
-// push sends to every subscribed browser. A browser that is gone is forgotten; the delivery has failed if no browser took it.
+// push sends to every subscribed browser. A browser that is gone is forgotten; the delivery has failed if no browser took it, and for
+// good if there is none.
 type push struct {
 	pusher pusher
 	box    *outbox
@@ -131,20 +132,27 @@ func (p push) send(ctx context.Context, d Delivery) error {
 	if err != nil {
 		return err
 	}
+	taken := 0
 	var failures []error
 	for _, s := range subscribed {
 		err := withoutURL(p.pusher.send(ctx, s, message, "", n.Severity == Critical))
-		if errors.Is(err, ErrGone) {
+		switch {
+		case err == nil:
+			taken++
+		case errors.Is(err, ErrGone):
 			err = p.box.unsubscribe(ctx, s.Endpoint)
 		}
 		if err != nil {
 			failures = append(failures, err)
 		}
 	}
-	if len(failures) == len(subscribed) {
+	switch {
+	case taken > 0:
+		return nil
+	case len(failures) > 0:
 		return errors.Join(failures...)
 	}
-	return nil
+	return fmt.Errorf("push: %w", ErrNobody)
 }
 
 // clip shortens a text to n bytes, at a rune.

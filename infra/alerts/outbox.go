@@ -210,7 +210,7 @@ func final(err error) bool {
 	if errors.As(err, &status) {
 		return status.Code == 410 || status.Code >= 300 && status.Code < 400
 	}
-	return errors.Is(err, ErrPrivateAddress) || errors.Is(err, ErrGone) || errors.Is(err, fs.ErrNotExist)
+	return errors.Is(err, ErrPrivateAddress) || errors.Is(err, ErrGone) || errors.Is(err, ErrNobody) || errors.Is(err, fs.ErrNotExist)
 }
 
 // redeliver makes an ended delivery pending again, with all its attempts before it.

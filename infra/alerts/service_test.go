@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -282,4 +283,53 @@ func unseal(t *testing.T, key *ecdh.PrivateKey, auth, body []byte) []byte {
 		t.Fatal(err)
 	}
 	return plain[:len(plain)-1]
+}
+
+// Nobody is told where nobody listens: that is no delivery, and trying again changes nothing.
+func TestPushWithoutABrowserIsNoDelivery(t *testing.T) {
+	gone := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }))
+	defer gone.Close()
+	s, _ := running(t, Options{Folder: t.TempDir(), Bus: newBus(t), Contact: "mailto:ops@example.org", PushToPrivate: true})
+	if err := s.Test(t.Context(), PushChannel); !errors.Is(err, ErrNobody) || !final(err) {
+		t.Errorf("without a browser: %v", err)
+	}
+	browser, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub := Subscription{Endpoint: gone.URL}
+	sub.Keys.P256dh, sub.Keys.Auth = encode(browser.PublicKey().Bytes()), encode(make([]byte, 16))
+	if err := s.Subscribe(t.Context(), sub); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Test(t.Context(), PushChannel); !errors.Is(err, ErrNobody) {
+		t.Errorf("with a browser that is gone: %v", err)
+	}
+}
+
+// A test message that fails says what to do.
+func TestATestThatFailsHasAHint(t *testing.T) {
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	unknown := httptest.NewServer(http.NotFoundHandler())
+	defer unknown.Close()
+	for name, c := range map[string]struct {
+		hook Webhook
+		want string
+	}{
+		"private":     {Webhook{URL: unknown.URL}, "allow_private"},
+		"closed":      {Webhook{URL: closed.URL, AllowPrivate: true}, "receiver is up"},
+		"wrong place": {Webhook{URL: unknown.URL, AllowPrivate: true}, "correct url:"},
+		"no host":     {Webhook{URL: "http://nowhere.invalid/hook", AllowPrivate: true}, ""},
+	} {
+		c.hook.Name = "hook"
+		s, _ := running(t, Options{Folder: t.TempDir(), Bus: newBus(t), Webhooks: []Webhook{c.hook}})
+		var failure *TestError
+		if err := s.Test(t.Context(), "hook"); !errors.As(err, &failure) || failure.Hint() == "" || !strings.Contains(failure.Hint(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s.Kind("hook") != "webhook" {
+			t.Errorf("kind is %q", s.Kind("hook"))
+		}
+	}
 }

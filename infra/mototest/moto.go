@@ -1,0 +1,81 @@
+// Package mototest starts moto_server, a stand-in for AWS, as a process of its own for tests that talk to it over the network. What is
+// asked of it is up to the test.
+package mototest
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Start starts a server that knows nothing yet, and returns its address. It ends with the test. Where moto_server is not installed the
+// test is skipped, also in CI: nothing of this project can install it.
+func Start(t testing.TB) string {
+	t.Helper()
+	program := find(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(l.Addr().String()) // it is one
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(program, "-H", host, "-p", port)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // it is killed in the end
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		<-ended
+	})
+	address := "http://" + net.JoinHostPort(host, port)
+	await(t, address, ended, &said)
+	return address
+}
+
+func find(t testing.TB) string {
+	t.Helper()
+	program, err := exec.LookPath("moto_server")
+	if err != nil {
+		home, _ := os.UserHomeDir()
+		program, err = exec.LookPath(filepath.Join(home, ".pyenv", "shims", "moto_server"))
+	}
+	if err != nil {
+		t.Skip("SKIPPED, NOT TESTED HERE: moto_server, the stand-in for AWS, is not installed (pip install 'moto[server]')")
+	}
+	return program
+}
+
+func await(t testing.TB, address string, ended <-chan struct{}, said *bytes.Buffer) {
+	t.Helper()
+	deadline := time.After(2 * time.Minute)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		response, err := http.Get(address + "/moto-api/data.json")
+		if err == nil {
+			_ = response.Body.Close() // it was read for its being there
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ended:
+			t.Fatalf("moto_server ended at once: %s", said)
+		case <-deadline:
+			t.Fatalf("moto_server does not answer: %v", err)
+		}
+	}
+}
