@@ -59,7 +59,7 @@ type Compaction struct {
 	Status           string  `json:"status"`
 	Reason           string  `json:"reason,omitempty"`
 	Note             string  `json:"note,omitempty"`     // in words, for a human
-	Strategy         string  `json:"strategy,omitempty"` // vacuum or slices
+	Strategy         string  `json:"strategy,omitempty"` // vacuum, copy_in, slices or online
 	BytesBefore      int64   `json:"bytes_before"`       // of the main file
 	BytesAfter       int64   `json:"bytes_after"`        // measured
 	PagesBefore      int64   `json:"pages_before"`
@@ -94,20 +94,24 @@ type compaction struct {
 	before Stats
 	conn   *conn
 	owned  bool // its owner checkpoints it
+	// checked: the table passed its check in an attempt before this one.
+	checked bool
 }
 
 // Compact gives a table's free pages back to the file system, in place: other processes keep the file open and lose nothing.
 //
-// A table with auto_vacuum=incremental is compacted in slices, each a short transaction. Any other needs a VACUUM, which keeps
-// writers out (and readers, where there is a rollback journal) for as long as it takes. That time is predicted from the bytes in
-// use and the pace of this table's last VACUUM, else from a cautious one; what does not fit into MaxPause is skipped, would_block.
-// The first part of a VACUUM, which copies the rows, is interrupted when it takes longer than predicted, and leaves nothing behind;
-// the second part, which writes them back, cannot be interrupted: so BlockedMS may exceed MaxPause on a disk that slows down.
+// A table with auto_vacuum=incremental is compacted in slices, each a short transaction. Of any other a compacted copy is made, while its
+// users go on, and put in under the write lock: copy_in, see copyin.go. One so small that nobody would notice a VACUUM gets that; so does
+// one whose users commit too often for a copy, if a VACUUM fits. Both keep writers out (and readers, where there is a rollback journal)
+// for a time that is predicted from the bytes in use and the pace of this table's last compaction, else from a cautious one; what does not
+// fit into MaxPause is skipped, would_block or too_busy. Work that takes longer than predicted is interrupted and leaves nothing behind;
+// only its last part cannot be, which writes what is left and syncs: so BlockedMS may exceed MaxPause on a disk that slows down.
 //
-// The table is checked before, because a VACUUM of a damaged file drops rows without a word, and again after; row counts are
-// compared if nobody else committed meanwhile. Settings of the file (page size, encoding, journal mode, auto_vacuum, user_version,
-// application_id) stay. VACUUM may renumber the rowids of SQL tables without an INTEGER PRIMARY KEY; a table whose schema refers to
-// such rowids is skipped, rowids_in_use, unless forced.
+// The table is checked before, because a VACUUM of a damaged file drops rows without a word. A copy is checked, and its row counts are compared,
+// before it is put in; then each page is read back. After a VACUUM the table is checked again; row counts are compared if nobody
+// else committed meanwhile. Settings of the file (page size, encoding, journal mode, auto_vacuum, user_version, application_id) stay.
+// VACUUM may renumber the rowids of SQL tables without an INTEGER PRIMARY KEY; a copy keeps them. Where there is no time for a copy, a table whose
+// schema refers to such rowids is skipped, rowids_in_use, unless forced.
 //
 // A skip is no error. With one, the Compaction says Failed and what is known; errors are ErrCorrupt, ErrNoSpace, ErrNotDatabase,
 // ErrNetworkFS, ErrForeignJournal, the context's. The caller holds the table's Lock.
@@ -212,6 +216,20 @@ func (k *compaction) work(ctx context.Context) (err error) {
 	if err := k.conn.exec(ctx, fmt.Sprintf("PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-%d", compactCache>>10)); err != nil {
 		return err
 	}
+	if k.Strategy == strategyVacuum {
+		err = k.spareRowids(ctx)
+	}
+	if err == nil && k.Status == "" && k.Strategy == strategyCopyIn {
+		err = k.copyInFirst(ctx)
+	}
+	if err != nil || k.Status != "" {
+		return err
+	}
+	return k.direct(ctx)
+}
+
+// direct compacts the table itself: by a VACUUM or in slices.
+func (k *compaction) direct(ctx context.Context) error {
 	version, err := k.version(ctx)
 	if err != nil {
 		return err
@@ -220,14 +238,36 @@ func (k *compaction) work(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := k.rowids(ctx); err != nil || k.Status != "" {
-		return err
-	}
 	if err := k.compact(ctx); err != nil {
 		return errors.Join(err, k.measureAfter(context.WithoutCancel(ctx)))
 	}
 	k.Status = Compacted
 	return errors.Join(k.measureAfter(ctx), k.compare(ctx, version, rows))
+}
+
+// copyInFirst compacts by a copy. If the table's users are too busy for that, it leaves Status empty and a VACUUM as the strategy,
+// where that fits.
+func (k *compaction) copyInFirst(ctx context.Context) error {
+	err := k.copyIn(ctx)
+	if !errors.Is(err, errMoved) {
+		return errors.Join(err, k.measureAfter(context.WithoutCancel(ctx)))
+	}
+	k.note("%v, %d times", errMoved, mostCopyIns)
+	if k.vacuumPause() > k.opts.MaxPause {
+		k.skip(TooBusy, "a VACUUM would hold writers for about %d ms, %d ms are allowed: try again in a quieter hour, or convert the table once to "+
+			"auto_vacuum=incremental", k.vacuumPause().Milliseconds(), k.opts.MaxPause.Milliseconds())
+		return nil
+	}
+	k.planVacuum()
+	k.addUp()
+	if err := k.room(); err != nil || k.Status != "" {
+		return err
+	}
+	moving, err := k.renumbers(ctx)
+	if err != nil {
+		return err
+	}
+	return k.rowids(ctx, moving)
 }
 
 func (k *compaction) compact(ctx context.Context) error {
@@ -238,7 +278,7 @@ func (k *compaction) compact(ctx context.Context) error {
 		err = k.vacuum(ctx)
 	}
 	if err == nil && k.before.JournalMode == "wal" && !k.owned {
-		err = k.checkpoint(ctx)
+		err = k.checkpoint(ctx, k.conn)
 	}
 	return err
 }

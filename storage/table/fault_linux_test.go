@@ -14,10 +14,12 @@ import (
 func TestEachCallFails(t *testing.T) {
 	needStrace(t)
 	for name, c := range map[string]struct{ role, setup string }{
-		"vacuum":     {"compact", ""},
-		"vacuum WAL": {"compact", "PRAGMA journal_mode=WAL;"},
-		"slices":     {"compact", "PRAGMA auto_vacuum=INCREMENTAL;"},
-		"snapshot":   {"snapshot", ""},
+		"vacuum":      {"compact", ""},
+		"vacuum WAL":  {"compact", "PRAGMA journal_mode=WAL;"},
+		"copy in":     {"compact", ""},
+		"copy in WAL": {"compact", "PRAGMA journal_mode=WAL;"},
+		"slices":      {"compact", "PRAGMA auto_vacuum=INCREMENTAL;"},
+		"snapshot":    {"snapshot", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -28,6 +30,9 @@ func TestEachCallFails(t *testing.T) {
 				must(t, os.RemoveAll(StateDir(path)))
 				shell(t, path, "PRAGMA synchronous=OFF; PRAGMA page_size=512;", c.setup, "CREATE TABLE a(id INTEGER PRIMARY KEY, b TEXT); CREATE INDEX ab ON a(b);",
 					"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x < 20) INSERT INTO a SELECT x, x || hex(zeroblob(60)) FROM c; DELETE FROM a WHERE id < 14;")
+				if strings.HasPrefix(name, "copy in") {
+					byCopy(t, path)
+				}
 				return shell(t, path, "PRAGMA integrity_check;", ".dump")
 			}
 			make()

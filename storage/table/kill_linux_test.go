@@ -3,6 +3,7 @@ package table
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -32,6 +33,8 @@ func TestKilledAtEachCall(t *testing.T) {
 	for name, c := range map[string]struct{ role, setup string }{
 		"vacuum":       {"compact", ""},
 		"vacuum WAL":   {"compact", "PRAGMA journal_mode=WAL;"},
+		"copy in":      {"compact", ""},
+		"copy in WAL":  {"compact", "PRAGMA journal_mode=WAL;"},
 		"slices":       {"compact", "PRAGMA auto_vacuum=INCREMENTAL;"},
 		"slices WAL":   {"compact", "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;"},
 		"snapshot":     {"snapshot", ""},
@@ -47,6 +50,9 @@ func TestKilledAtEachCall(t *testing.T) {
 				shell(t, path, "PRAGMA synchronous=OFF; PRAGMA page_size=512;", c.setup, "CREATE TABLE a(id INTEGER PRIMARY KEY, b TEXT); CREATE INDEX ab ON a(b);",
 					"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x < 16) INSERT INTO a SELECT x, x || hex(zeroblob(60)) FROM c; DELETE FROM a WHERE id < 12;")
 				content = whole(t, path)
+				if strings.HasPrefix(name, "copy in") {
+					byCopy(t, path)
+				}
 				return dir, []string{c.role, path}
 			}, func(t *testing.T, dir, at string) {
 				path := filepath.Join(dir, "a.db")

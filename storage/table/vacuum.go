@@ -19,16 +19,34 @@ const (
 	writeShare = 0.6
 )
 
-// plan chooses the strategy, and predicts the pause and the space that it takes.
+// plan chooses the strategy, and predicts the pause and the space that it takes. A VACUUM that nobody notices needs no copy, which
+// costs time, and is of no use if somebody writes meanwhile.
 func (k *compaction) plan() {
-	k.Strategy = strategyVacuum
-	if k.before.AutoVacuum == "incremental" && k.FreeBefore > 0 {
-		k.Strategy = strategySlices
-		k.PredictedPauseMS = stepPause(k.opts.MaxPause).Milliseconds()
-	} else {
-		k.PredictedPauseMS = pauseAt(readPace(k.path), k.before.UsedBytes()).Milliseconds()
+	switch {
+	case k.before.AutoVacuum == "incremental" && k.FreeBefore > 0:
+		k.Strategy, k.PredictedPauseMS = strategySlices, stepPause(k.opts.MaxPause).Milliseconds()
+	case k.vacuumPause() <= min(ownedPause, k.opts.MaxPause):
+		k.planVacuum()
+	default:
+		k.planCopyIn()
 	}
 	k.addUp()
+}
+
+func (k *compaction) planCopyIn() {
+	k.Strategy, k.PredictedPauseMS = strategyCopyIn, k.putInPause().Milliseconds()
+}
+
+func (k *compaction) planVacuum() {
+	k.Strategy, k.PredictedPauseMS = strategyVacuum, k.vacuumPause().Milliseconds()
+}
+
+func (k *compaction) vacuumPause() time.Duration {
+	return pauseAt(readPace(k.path).Vacuum, k.before.UsedBytes())
+}
+
+func (k *compaction) putInPause() time.Duration {
+	return pauseAt(readPace(k.path).PutIn, k.before.UsedBytes())
 }
 
 func (k *compaction) addUp() {
@@ -40,7 +58,7 @@ func (k *compaction) addUp() {
 
 // needs is the space that SQLite takes meanwhile. A slice takes a journal or a WAL of what it moves, and in a table with a rollback
 // journal the check takes a copy. A VACUUM makes a copy among SQLite's temporary files; then it needs a journal for all that was
-// in the file, or a WAL for all that will be.
+// in the file, or a WAL for all that will be. A copy that is put in is beside the table.
 func (k *compaction) needs() []need {
 	used, all := k.before.UsedBytes(), k.before.PageCount*k.before.PageSize
 	wal := k.before.JournalMode == "wal"
@@ -52,6 +70,10 @@ func (k *compaction) needs() []need {
 		return []need{{k.path, min(frames, mostSlice*2*k.before.PageSize)}}
 	case k.Strategy == strategySlices:
 		return []need{{k.path, used}}
+	case k.Strategy == strategyCopyIn && wal:
+		return []need{{k.path, used + frames}}
+	case k.Strategy == strategyCopyIn:
+		return []need{{k.path, 2*used + all}} // it is copied page by page before
 	case wal:
 		return []need{{tempDir(), used}, {k.path, frames}}
 	default:
@@ -75,7 +97,7 @@ func (k *compaction) vacuum(ctx context.Context) error {
 		if err == nil {
 			k.blocked(held)
 			k.opts.Progress("compact", 1, 1)
-			writePace(k.path, paceOf(k.before.UsedBytes(), held))
+			learnPace(k.path, pace{Vacuum: speed(k.before.UsedBytes(), held)})
 			return nil
 		}
 		if !errors.Is(err, ErrBusy) {
@@ -112,26 +134,26 @@ func (k *compaction) tryVacuum(ctx context.Context, cookie int64) (held time.Dur
 		return held, ctx.Err()
 	}
 	// Next time, the prediction says so at once.
-	writePace(k.path, paceOf(k.before.UsedBytes(), 2*k.opts.MaxPause))
+	learnPace(k.path, pace{Vacuum: speed(k.before.UsedBytes(), 2*k.opts.MaxPause)})
 	return held, fmt.Errorf("%w: the VACUUM was interrupted after %v; about %v were predicted, %v are allowed",
 		ErrWouldBlock, held.Round(time.Millisecond), predicted, k.opts.MaxPause)
 }
 
 // checkpoint moves the WAL into the file, which shrinks only then. Most of it keeps nobody waiting; the rest, which does, is tried
 // briefly until readers of older states are gone or we have waited enough.
-func (k *compaction) checkpoint(ctx context.Context) error {
+func (k *compaction) checkpoint(ctx context.Context, c *conn) error {
 	k.opts.Progress("checkpoint", 0, 1)
-	if err := k.conn.patience(ctx, stepPause(k.opts.MaxPause)); err != nil {
+	if err := c.patience(ctx, stepPause(k.opts.MaxPause)); err != nil {
 		return err
 	}
 	for until := time.Now().Add(k.opts.Wait); ; {
 		var busy, frames, moved int64
-		if err := k.conn.row(ctx, "PRAGMA wal_checkpoint(PASSIVE)", &busy, &frames, &moved); err != nil {
+		if err := c.row(ctx, "PRAGMA wal_checkpoint(PASSIVE)", &busy, &frames, &moved); err != nil {
 			return err
 		}
 		if busy == 0 && frames == moved {
 			start := time.Now()
-			if err := k.conn.row(ctx, "PRAGMA wal_checkpoint(TRUNCATE)", &busy, &frames, &moved); err != nil {
+			if err := c.row(ctx, "PRAGMA wal_checkpoint(TRUNCATE)", &busy, &frames, &moved); err != nil {
 				return err
 			}
 			k.blocked(time.Since(start))
@@ -153,26 +175,41 @@ func (k *compaction) checkpoint(ctx context.Context) error {
 // refersToRowids finds SQL that is likely to use rowids: by name, or as the content of a full-text index.
 var refersToRowids = regexp.MustCompile(`(?i)\b(rowid|_rowid_|oid|docid)\b|\bcontent\s*=`)
 
-// rowids looks after SQL tables whose rowids VACUUM changes. SQLite renumbers, from 1, those that have no INTEGER PRIMARY KEY; up to
-// 3.54 it spares those with an index, without a promise.
-func (k *compaction) rowids(ctx context.Context) error {
-	if k.Strategy != strategyVacuum {
-		return nil
-	}
+// renumbers lists the SQL tables whose rowids a VACUUM would change. SQLite renumbers, from 1, those that have no INTEGER PRIMARY KEY; up to
+// 3.54 it spares those with an index, without a promise. VACUUM INTO changes none.
+func (k *compaction) renumbers(ctx context.Context) (moving []string, err error) {
 	names, err := k.conn.names(ctx, `SELECT t.name FROM pragma_table_list t WHERE t.schema = ? AND t.type = 'table' AND NOT t.wr
 		AND t.name NOT LIKE 'sqlite\_%' ESCAPE '\' AND NOT EXISTS (SELECT 1 FROM pragma_index_list(t.name))
 		AND NOT (SELECT count(*) = 1 AND max(upper(p.type)) = 'INTEGER' FROM pragma_table_info(t.name) p WHERE p.pk > 0)`, "main")
-	if err != nil {
-		return err
-	}
 	for _, name := range names {
 		moves, err := k.moves(ctx, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if !moves {
-			continue
+		if moves {
+			moving = append(moving, name)
 		}
+	}
+	return moving, err
+}
+
+// spareRowids has a table that a VACUUM would renumber compacted by a copy, which does not.
+func (k *compaction) spareRowids(ctx context.Context) error {
+	moving, err := k.renumbers(ctx)
+	if err != nil || len(moving) == 0 {
+		return err
+	}
+	if k.putInPause() > k.opts.MaxPause {
+		return k.rowids(ctx, moving)
+	}
+	k.planCopyIn()
+	k.addUp()
+	return k.room()
+}
+
+// rowids refuses to renumber what the schema refers to, unless forced.
+func (k *compaction) rowids(ctx context.Context, moving []string) error {
+	for _, name := range moving {
 		used, err := k.rowidsUsed(ctx, name)
 		if err != nil {
 			return err

@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"tablekeeper/storage/table"
 )
 
 // ways are those of compacting a table, worst first.
-var ways = []string{"vacuum", "in place", "slices", "online"}
+var ways = []string{"vacuum", "copy in", "in place", "slices", "online"}
 
 const (
 	offered  = 2 * time.Millisecond // between two writes
@@ -90,6 +91,9 @@ func open(ctx context.Context, way, path string) (user, error) {
 			opts.Progress = progress
 			return table.Compact(ctx, path, opts)
 		}}
+	if way == "copy in" {
+		return u.atTheWorstMoment(), nil
+	}
 	if way == "slices" {
 		opts.MaxPause = time.Second
 	}
@@ -104,6 +108,28 @@ func open(ctx context.Context, way, path string) (user, error) {
 		}
 	}
 	return u, nil
+}
+
+// atTheWorstMoment has the writer rest until the pages are put in: of a table that is written all the while, no copy is put in.
+func (u user) atTheWorstMoment() user {
+	write, compact := u.write, u.compact
+	var resting atomic.Bool
+	u.write = func(id int) error {
+		if resting.Load() {
+			return nil
+		}
+		return write(id)
+	}
+	u.compact = func(ctx context.Context, progress func(string, int64, int64)) (table.Compaction, error) {
+		resting.Store(true)
+		return compact(ctx, func(phase string, done, total int64) {
+			if phase == "compact" && done > 0 {
+				resting.Store(false)
+			}
+			progress(phase, done, total)
+		})
+	}
+	return u
 }
 
 func openOwned(ctx context.Context, path string) (user, error) {
