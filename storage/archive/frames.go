@@ -7,8 +7,6 @@ import (
 	"io"
 	"sync"
 
-	"github.com/klauspost/compress/zstd"
-
 	"tablekeeper/storage/ledger"
 )
 
@@ -20,7 +18,7 @@ type pipeline struct {
 	table    seekTable
 	sums     ledger.Sums
 
-	zstd  *zstd.Encoder
+	zstd  *compressor
 	zero  zeroFrame
 	spare chan *frame // bounds the frames in flight
 
@@ -39,6 +37,8 @@ type frame struct {
 	zero  bool   // only zeros so far; raw is stale then
 	out   []byte // compressed
 	first int64  // index of its first page
+	group *group // that it is compressed with
+	leads bool   // it is the first of them
 	busy  sync.WaitGroup
 }
 
@@ -59,11 +59,11 @@ func newPipeline(out io.Writer, opts EncoderOptions) (*pipeline, error) {
 	zeros := make([]byte, full)
 	p := &pipeline{
 		pageSize: opts.PageSize, out: out, zstd: compressor,
-		sums: make(ledger.Sums, opts.PageCount), spare: make(chan *frame, 2*n+2),
+		sums: make(ledger.Sums, opts.PageCount), spare: make(chan *frame, framesInFlight(n)),
 		hash: sha256.New(), hashed: closedChan(), wrote: closedChan(),
 		zero: zeroFrame{
 			raw: zeros, sum: ledger.Sum(zeros[:opts.PageSize]),
-			comp: sync.OnceValue(func() []byte { return compressor.EncodeAll(zeros, nil) }),
+			comp: sync.OnceValue(func() []byte { return compressor.coded.EncodeAll(zeros, nil) }),
 		},
 	}
 	for range cap(p.spare) {
@@ -72,21 +72,8 @@ func newPipeline(out io.Writer, opts EncoderOptions) (*pipeline, error) {
 	return p, nil
 }
 
-// newCompressor gives zstd's fastest level with a checksum and the content's
-// size in each frame, for frames of up to size bytes. It starts no goroutine and
-// holds nothing to be closed.
-func newCompressor(n, size int) (*zstd.Encoder, error) {
-	window := zstd.MinWindowSize
-	for window < size {
-		window *= 2
-	}
-	return zstd.NewWriter(nil,
-		zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithEncoderConcurrency(n),
-		zstd.WithWindowSize(window),
-		zstd.WithSingleSegment(true),
-		zstd.WithEncoderCRC(true))
-}
+// framesInFlight is how many frames n compressors are kept busy with.
+func framesInFlight(n int) int { return 2*n + 2 }
 
 // take waits until a frame has left the pipeline. first is the index of the
 // page that it will begin with.
@@ -120,6 +107,9 @@ func (p *pipeline) send(f *frame) {
 	hashTurn, writeTurn := p.hashed, p.wrote
 	hashed, wrote := make(chan struct{}), make(chan struct{})
 	p.hashed, p.wrote = hashed, wrote
+	if !p.isZeroFrame(f) {
+		f.group, f.leads = p.zstd.join()
+	}
 
 	f.busy.Go(func() {
 		<-hashTurn
@@ -154,12 +144,14 @@ func (p *pipeline) compress(f *frame) []byte {
 			sums[i] = ledger.Sum(raw[i*p.pageSize:][:p.pageSize])
 		}
 	}
-	if f.zero && f.n == len(p.zero.raw) {
+	if p.isZeroFrame(f) {
 		return p.zero.comp()
 	}
-	f.out = p.zstd.EncodeAll(raw, f.out[:0])
+	f.out = p.zstd.compress(f.group, f.leads, raw, f.out[:0])
 	return f.out
 }
+
+func (p *pipeline) isZeroFrame(f *frame) bool { return f.zero && f.n == len(p.zero.raw) }
 
 // write is called by one goroutine at a time, in order.
 func (p *pipeline) write(data []byte, decompressed int) {

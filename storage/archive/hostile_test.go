@@ -37,7 +37,7 @@ func forge(t testing.TB) *forgery {
 		t.Fatal(err)
 	}
 	f := &forgery{raw: []uint32{FrameSize, uint32(len(want) - FrameSize)}}
-	f.frames = [][]byte{compressor.EncodeAll(want[:FrameSize], nil), compressor.EncodeAll(want[FrameSize:], nil)}
+	f.frames = [][]byte{compressor.coded.EncodeAll(want[:FrameSize], nil), compressor.coded.EncodeAll(want[FrameSize:], nil)}
 	var sums ledger.Sums
 	for i := range im.pages {
 		sums = append(sums, ledger.Sum(want[i*4096:][:4096]))
