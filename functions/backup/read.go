@@ -138,7 +138,7 @@ func (a *attempt) encode(ctx context.Context, s *table.Snapshot, key archive.Key
 	}
 	m := archive.Manifest{
 		Rows: s.Rows(), Schema: s.Schema(), SQLiteVersion: stats.SQLiteVersion, ToolVersion: a.ToolVersion,
-		JournalMode: stats.JournalMode, Encoding: stats.Encoding, UserVersion: stats.UserVersion, ApplicationID: stats.ApplicationID,
+		JournalMode: stats.JournalMode, Encoding: stats.Encoding, AutoVacuum: stats.AutoVacuum, UserVersion: stats.UserVersion, ApplicationID: stats.ApplicationID,
 	}
 	a.entry.Notes = append(a.entry.Notes, s.Unsupported()...)
 	m.State = a.mark()

@@ -182,7 +182,11 @@ func (f *Fleet) encode(ctx context.Context, s *table.Snapshot, key archive.Key, 
 			return archive.Manifest{}, err
 		}
 	}
-	m := archive.Manifest{Rows: s.Rows(), Schema: s.Schema(), SQLiteVersion: s.Stats().SQLiteVersion, JournalMode: s.Stats().JournalMode, Encoding: s.Stats().Encoding}
+	stats := s.Stats()
+	m := archive.Manifest{
+		Rows: s.Rows(), Schema: s.Schema(), SQLiteVersion: stats.SQLiteVersion, JournalMode: stats.JournalMode,
+		Encoding: stats.Encoding, AutoVacuum: stats.AutoVacuum, UserVersion: stats.UserVersion, ApplicationID: stats.ApplicationID,
+	}
 	if t, err := f.Shelf.Get(key.Table); err == nil && t.State == shelf.Degraded {
 		m.State = archive.StateDegraded
 	}

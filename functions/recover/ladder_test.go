@@ -144,6 +144,48 @@ func (w *ward) needed(want bool) {
 	}
 }
 
+// The empty table is what the last one was but for its rows: programs look at user_version and application_id.
+func TestTheEmptyTableHasTheFormOfTheLastOne(t *testing.T) {
+	for name, backedUp := range map[string]bool{"of the backup's manifest": true, "of the damaged file": false} {
+		t.Run(name, func(t *testing.T) {
+			f := functionstest.New(t)
+			f.Exec("app", "PRAGMA page_size=8192; PRAGMA encoding='UTF-16le'; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; "+
+				"CREATE TABLE items (id INTEGER PRIMARY KEY, label TEXT, body BLOB); CREATE INDEX by_label ON items(label); "+
+				"PRAGMA user_version=42; PRAGMA application_id=-7")
+			f.Fill("app", 100)
+			f.Exec("app", "PRAGMA wal_checkpoint(TRUNCATE)")
+			f.Refresh()
+			info, err := os.Stat(f.Path("app"))
+			f.Must(err)
+			if backedUp {
+				key := f.Backup("app").String()
+				object, err := os.Stat(f.Object(key))
+				f.Must(err)
+				f.Damage(f.Object(key), object.Size()/3, "spoiled, spoiled, spoiled")
+				f.Damage(f.Path("app"), 0, strings.Repeat("garbage!", int(info.Size()/8)))
+			} else {
+				f.Damage(f.Path("app"), 2*8192, strings.Repeat("garbage!", int(info.Size()/8)-2*1024))
+			}
+			function := New(Config{Shelf: f.Shelf, Sources: []Source{{Catalogue: f.Catalogue, Bucket: functionstest.BucketName}}, Now: f.Now})
+			entry, err := function.Run(t.Context(), Event{Table: "app", Empty: true}, "app", functions.Progress{})
+			if err != nil || entry.Status != functions.Degraded || len(entry.Notes) > 0 && !backedUp {
+				t.Fatalf("%v: %+v", err, entry)
+			}
+			delete(f.Damaged, f.Path("app"))
+			stats, err := table.Stat(t.Context(), f.Path("app"))
+			f.Must(err)
+			want := table.Form{PageSize: 8192, Encoding: "UTF-16le", AutoVacuum: "incremental", UserVersion: 42, ApplicationID: -7}
+			if got := stats.Form(); got != want {
+				t.Errorf("it is %+v, want %+v", got, want)
+			}
+			f.Exec("app", "INSERT INTO items (label) SELECT name FROM sqlite_schema WHERE name = 'by_label'")
+			if got := f.Rows(f.Path("app")); got != "1:by_label:" {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
 func (w *ward) manifest(key archive.Key) archive.Manifest {
 	w.T.Helper()
 	reader, err := w.Catalogue.Open(w.T.Context(), key)

@@ -128,12 +128,12 @@ func (r *recovery) empty(ctx context.Context) (candidate, error) {
 			Try: fmt.Sprintf("tablekeeper salvage %s -o FILE reads what can be read; tablekeeper recover %s --empty begins anew", r.table.Name, r.table.Name),
 		}
 	}
-	schema, from := r.lastSchema(ctx)
+	schema, form, from := r.lastSchema(ctx)
 	file, err := r.temporary()
 	if err != nil {
 		return candidate{}, err
 	}
-	skipped, err := table.MakeEmpty(ctx, file, schema, r.scene.pageSize)
+	skipped, err := table.MakeEmpty(ctx, file, schema, form)
 	if err != nil {
 		return candidate{}, err
 	}
@@ -152,8 +152,9 @@ func (r *recovery) empty(ctx context.Context) (candidate, error) {
 	return c, nil
 }
 
-// lastSchema is that of the newest backup whose manifest can be read, whatever the rest of it is; else that of the damaged file.
-func (r *recovery) lastSchema(ctx context.Context) (schema []string, from string) {
+// lastSchema is that of the newest backup whose manifest can be read, whatever the rest of it is; else that of the damaged file. form is
+// what else that one says.
+func (r *recovery) lastSchema(ctx context.Context) (schema []string, form table.Form, from string) {
 	for _, source := range r.Sources {
 		backups, err := source.Catalogue.Backups(ctx, r.table.Name)
 		if err != nil {
@@ -162,29 +163,43 @@ func (r *recovery) lastSchema(ctx context.Context) (schema []string, from string
 		for _, b := range backups {
 			reader, err := source.Catalogue.Open(ctx, b.Key)
 			if err == nil && len(reader.Manifest().Schema) > 0 {
-				return reader.Manifest().Schema, "of " + b.Key.String()
+				m := reader.Manifest()
+				form := table.Form{
+					PageSize: int64(m.PageSize), Encoding: m.Encoding, AutoVacuum: m.AutoVacuum,
+					UserVersion: m.UserVersion, ApplicationID: m.ApplicationID,
+				}
+				return m.Schema, form, "of " + b.Key.String()
 			}
 		}
 	}
-	if schema := r.schemaHere(ctx); len(schema) > 0 {
-		return schema, "of the damaged file"
+	here, found := r.here(ctx)
+	if len(here) > 0 {
+		return here, found, "of the damaged file"
 	}
 	if schema := r.Shelf.OwnedSchema(r.table.Name); len(schema) > 0 {
-		return schema, "that its owner gave"
+		return schema, found, "that its owner gave"
 	}
-	return nil, "of nothing: it is not known"
+	return nil, found, "of nothing: it is not known"
 }
 
-func (r *recovery) schemaHere(ctx context.Context) []string {
+// here is the schema and the form that can still be read in the damaged file. A first page that is not what was written tells
+// nothing but its size.
+func (r *recovery) here(ctx context.Context) (schema []string, form table.Form) {
+	form.PageSize = r.scene.pageSize
 	file, err := r.temporary()
 	if err != nil || r.copyTable(ctx, file) != nil {
-		return nil
+		return nil, form
 	}
-	schema, err := table.Schema(ctx, file)
-	if err = errors.Join(err, functions.RemoveTable(file)); err != nil {
-		return nil
+	if schema, err = table.Schema(ctx, file); err != nil {
+		schema = nil
 	}
-	return schema
+	if stats, err := table.Stat(ctx, file); err == nil && !slices.Contains(r.scene.bad, 1) {
+		form = stats.Form()
+	}
+	if err := functions.RemoveTable(file); err != nil {
+		r.note(err.Error())
+	}
+	return schema, form
 }
 
 // lostRows is how many rows fewer there are in the new table; nil if the rows of the damaged one cannot be counted.

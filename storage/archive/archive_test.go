@@ -60,7 +60,7 @@ var created = time.Date(2026, 11, 22, 19, 30, 0, 123e6, time.UTC)
 func testManifest() Manifest {
 	return Manifest{
 		Rows: map[string]int64{"users": 3, "orders": 0}, Schema: []string{"CREATE TABLE users(id INTEGER PRIMARY KEY)"},
-		SQLiteVersion: "3.54.1", JournalMode: "wal", Encoding: "UTF-8", UserVersion: 7, ApplicationID: -1,
+		SQLiteVersion: "3.54.1", JournalMode: "wal", Encoding: "UTF-8", AutoVacuum: "incremental", UserVersion: 7, ApplicationID: -1,
 	}
 }
 

@@ -41,6 +41,7 @@ type Manifest struct {
 	ToolVersion   string `json:"tool_version"`
 	JournalMode   string `json:"journal_mode"`
 	Encoding      string `json:"encoding"`
+	AutoVacuum    string `json:"auto_vacuum,omitempty"` // none, full, incremental; "": not known
 	UserVersion   int64  `json:"user_version"`
 	ApplicationID int64  `json:"application_id"`
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -212,9 +213,37 @@ func emptyIndexes(path string, roots []int64) error {
 	return errors.Join(diskFull(err), f.Close())
 }
 
+// Form is what a database is beside its schema and its rows. What is zero, or what SQLite does not know, is SQLite's default.
+type Form struct {
+	PageSize      int64  // in bytes
+	Encoding      string // UTF-8, UTF-16le, UTF-16be
+	AutoVacuum    string // none, full, incremental
+	UserVersion   int64
+	ApplicationID int64
+}
+
+// Form is that of the table that was measured.
+func (s Stats) Form() Form {
+	return Form{PageSize: s.PageSize, Encoding: s.Encoding, AutoVacuum: s.AutoVacuum, UserVersion: s.UserVersion, ApplicationID: s.ApplicationID}
+}
+
+// pragmas are the statements that give an empty database the form; the first part only before it has anything.
+func (f Form) pragmas() (before, after []string) {
+	if validPageSize(f.PageSize) {
+		before = append(before, fmt.Sprintf("PRAGMA page_size=%d", f.PageSize))
+	}
+	if slices.Contains([]string{"UTF-8", "UTF-16le", "UTF-16be"}, f.Encoding) { // it may come from a bucket
+		before = append(before, "PRAGMA encoding='"+f.Encoding+"'")
+	}
+	if mode := slices.Index([]string{"none", "full", "incremental"}, f.AutoVacuum); mode > 0 {
+		before = append(before, fmt.Sprintf("PRAGMA auto_vacuum=%d", mode))
+	}
+	return before, []string{fmt.Sprintf("PRAGMA user_version=%d", int32(f.UserVersion)), fmt.Sprintf("PRAGMA application_id=%d", int32(f.ApplicationID))}
+}
+
 // MakeEmpty makes a new database at path with the schema, a list of CREATE statements. What SQLite does not take, such as the
-// SQL tables that it makes itself, is in skipped. A page size of 0 is SQLite's default. The file is not durable.
-func MakeEmpty(ctx context.Context, path string, schema []string, pageSize int64) (skipped []string, err error) {
+// SQL tables that it makes itself, is in skipped. The file is not durable.
+func MakeEmpty(ctx context.Context, path string, schema []string, form Form) (skipped []string, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644)
 	if err == nil {
 		err = f.Close()
@@ -224,7 +253,7 @@ func MakeEmpty(ctx context.Context, path string, schema []string, pageSize int64
 	}
 	c, err := connect(ctx, path, openOptions{private: true})
 	if err == nil {
-		skipped, err = c.makeEmpty(ctx, schema, pageSize)
+		skipped, err = c.makeEmpty(ctx, schema, form)
 		err = errors.Join(err, c.close())
 	}
 	if err != nil {
@@ -233,15 +262,13 @@ func MakeEmpty(ctx context.Context, path string, schema []string, pageSize int64
 	return skipped, nil
 }
 
-func (c *conn) makeEmpty(ctx context.Context, schema []string, pageSize int64) (skipped []string, err error) {
-	if validPageSize(pageSize) {
-		if err := c.exec(ctx, fmt.Sprintf("PRAGMA page_size=%d", pageSize)); err != nil {
+func (c *conn) makeEmpty(ctx context.Context, schema []string, form Form) (skipped []string, err error) {
+	before, after := form.pragmas()
+	// VACUUM, so that there is a file even if there is no schema.
+	for _, statement := range slices.Concat(before, []string{"VACUUM"}, after) {
+		if err := c.exec(ctx, statement); err != nil {
 			return nil, err
 		}
-	}
-	// So that there is a file even if there is no schema.
-	if err := c.exec(ctx, "VACUUM"); err != nil {
-		return nil, err
 	}
 	for _, statement := range schema {
 		err := c.exec(ctx, statement)
