@@ -25,7 +25,10 @@ function Page() {
 }
 
 function App() {
-  useEffect(() => { void begin(); }, []);
+  useEffect(() => {
+    void begin();
+    addEventListener("hashchange", () => { if (linked()) void begin(); }); // a link opened where the page is already
+  }, []);
   if (session.value === undefined) return <main><p class="faint">Loading …</p></main>;
   if (session.value === null) return <SignIn />;
   return (
@@ -38,11 +41,12 @@ function App() {
         ))}</ul></nav>
         <span class="grow" />
         <span class="live" role="status"><Status of={connection.value} /></span>
-        <span class="faint">{session.value.name === session.value.role ? session.value.role : session.value.name + ", " + session.value.role}</span>
+        <span class="who faint">{session.value.name === session.value.role ? session.value.role : session.value.name + ", " + session.value.role}</span>
         <button onClick={() => void leave()}>Sign out</button>
       </header>
       <main id="main">
         {upgraded.value ? <div class="banner" role="status">The server was upgraded. <button onClick={() => location.reload()}>Reload</button></div> : null}
+        {connection.value === "disconnected" ? <div class="banner" role="status">Not connected: what you see may be old. The page goes on by itself when the service is back.</div> : null}
         {fleet.value?.notices?.map((n) => <div class="banner" key={n.id}>{n.text} {n.hint}</div>)}
         <Page />
       </main>
@@ -83,10 +87,13 @@ async function leave(): Promise<void> {
   session.value = null;
 }
 
+/** linked is the token of the link that led here, if there is one. */
+const linked = () => new URLSearchParams(location.hash.slice(1)).get("token");
+
 /** begin signs in with the token of the link, if there is one, or finds out whether we are signed in. */
 async function begin(): Promise<void> {
   signedOut.handler = () => { disconnect(); session.value = null; };
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  const token = linked();
   if (token) history.replaceState(null, "", location.pathname);
   try {
     if (token) { await enter(token); } else { session.value = await get<Session>("/session"); soon(); connect(); }

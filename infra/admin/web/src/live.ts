@@ -1,7 +1,7 @@
 // What is known now, and how it stays so: one WebSocket a tab, which goes on after the last event that was seen.
 
 import { signal, batch } from "@preact/signals";
-import { get } from "./api";
+import { type Problem, get } from "./api";
 import type { Fleet, Message, Session, Table } from "./types";
 
 export const session = signal<Session | null | undefined>(undefined); // undefined: not asked yet
@@ -9,7 +9,7 @@ export const fleet = signal<Fleet | undefined>(undefined);
 export const tables = signal<Table[] | undefined>(undefined);
 export const feed = signal<Message[]>([]); // newest first
 export const progress = signal<Record<string, Message>>({}); // by run id
-export const connection = signal<"connecting" | "live" | "lost">("connecting");
+export const connection = signal<"connecting" | "live" | "disconnected">("connecting");
 export const upgraded = signal(false);
 export const changed = signal(0); // counts what may have changed what is shown
 export const now = signal(Date.now());
@@ -37,20 +37,26 @@ export function soon(): void {
 }
 
 export function connect(): void {
-  if (socket && socket.readyState <= WebSocket.OPEN) return;
+  if (!session.value || (socket && socket.readyState <= WebSocket.OPEN)) return;
   const scheme = location.protocol === "https:" ? "wss://" : "ws://";
   const s = (socket = new WebSocket(scheme + location.host + "/api/admin/events" + (last < 0 ? "" : "?after=" + last)));
-  s.onopen = () => { wait = 500; };
+  let opened = false;
+  s.onopen = () => { opened = true; wait = 500; };
   s.onmessage = (event) => receive(JSON.parse(event.data) as Message);
   s.onclose = (event) => {
     if (socket !== s) return;
     socket = undefined;
-    connection.value = "lost";
+    connection.value = "disconnected";
     if (event.code === 1008) { session.value = null; return; }
     if (!session.value) return;
+    if (!opened) stillSignedIn(); // why a stream was refused, a browser does not say
     setTimeout(connect, wait * (0.5 + Math.random() / 2));
     wait = Math.min(wait * 2, 15000);
   };
+}
+
+function stillSignedIn(): void {
+  get("/session").catch((p: Problem) => { if (p.status === 401) session.value = null; });
 }
 
 export function disconnect(): void {
@@ -65,6 +71,7 @@ function receive(m: Message): void {
   if (m.type === "gap") { soon(); return; }
   if (m.sequence) last = m.sequence;
   if (m.type === "run_progress") {
+    if (m.run_id && !progress.value[m.run_id]) soon(); // a run has begun
     if (m.run_id) progress.value = { ...progress.value, [m.run_id]: { ...m, received: Date.now() } };
     return;
   }
@@ -81,7 +88,7 @@ function receive(m: Message): void {
 
 function greet(m: Message): void {
   connection.value = "live";
-  if (session.value && m.build && m.build !== session.value.build) upgraded.value = true;
+  if (session.value && (m.build !== session.value.build || m.version !== session.value.version)) upgraded.value = true;
   if (m.reset || last < 0) last = m.sequence ?? 0;
   soon();
 }

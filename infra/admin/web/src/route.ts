@@ -4,11 +4,14 @@ import { signal } from "@preact/signals";
 
 export const path = signal(location.pathname);
 
+/** arrival is pending from a click on a link until the new page's title is there, which then gets the focus: a page may have to load first. */
+export const arrival = { pending: false };
+
 export function navigate(to: string): void {
+  arrival.pending = location.pathname !== to;
   history.pushState(null, "", to);
   path.value = location.pathname;
   scrollTo(0, 0);
-  requestAnimationFrame(() => document.querySelector<HTMLElement>("h1")?.focus());
 }
 
 addEventListener("popstate", () => { path.value = location.pathname; });

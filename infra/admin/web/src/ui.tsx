@@ -1,17 +1,18 @@
 // Small parts that every page uses.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { Problem } from "./api";
 import { ago, words } from "./format";
-import { changed, now, session } from "./live";
+import { changed, now, session, soon } from "./live";
+import { arrival } from "./route";
 
 type Tone = "good" | "warn" | "bad" | "faint";
 
 const tones: Record<string, Tone> = {
   healthy: "good", succeeded: "good", compacted: "good", backed_up: "good", verified: "good", restored: "good", repaired: "good", swept: "good", proved: "good", delivered: "good",
   scheduled: "good", live: "good", accepted: "good",
-  failed: "bad", degraded: "bad", error: "bad", missing: "bad", lost: "bad", timed_out: "bad", suspect: "bad", corrupt: "bad", critical: "bad",
+  failed: "bad", degraded: "bad", error: "bad", missing: "bad", lost: "bad", disconnected: "bad", timed_out: "bad", suspect: "bad", corrupt: "bad", critical: "bad",
   partial: "warn", overdue: "warn", none: "warn", unproved: "warn", recovering: "warn", paused: "warn", cancelled: "warn", warning: "warn", connecting: "warn",
 };
 const symbols: Record<Tone, string> = { good: "✓", warn: "!", bad: "✗", faint: "·" };
@@ -53,7 +54,7 @@ export function Act({ children, run, kind, label, disabled }: { children: Compon
   const click = async () => {
     setBusy(true);
     setFailure(undefined);
-    try { await run(); } catch (e) { setFailure(e); }
+    try { await run(); soon(); } catch (e) { setFailure(e); }
     setBusy(false);
   };
   return <><button class={kind} onClick={click} disabled={busy || disabled} aria-label={label}>{children}</button><Failure of={failure} /></>;
@@ -73,6 +74,11 @@ export function useAnswer<T>(ask: () => Promise<T>, on: unknown[]): { answer?: T
 }
 
 export function Title({ children }: { children: string }) {
+  const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => { document.title = children + " · tablekeeper"; }, [children]);
-  return <h1 tabIndex={-1}>{children}</h1>;
+  useEffect(() => {
+    if (arrival.pending) heading.current?.focus({ preventScroll: true });
+    arrival.pending = false;
+  }, []);
+  return <h1 tabIndex={-1} ref={heading}>{children}</h1>;
 }

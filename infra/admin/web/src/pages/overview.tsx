@@ -39,7 +39,7 @@ function Card({ t }: { t: Table }) {
       <dl class="facts">
         <dt>Size</dt><dd>{bytes(t.bytes)}{t.wal_bytes ? " + " + bytes(t.wal_bytes) + " WAL" : ""}</dd>
         <dt>Free pages</dt><dd class={(t.free_ratio ?? 0) > (t.threshold ?? 1) ? "warn" : ""}>{percent(t.free_ratio)}</dd>
-        <dt>Last backup</dt><dd class={late ? "warn" : ""}><When at={t.last_backup} />{t.rpo_ms ? <span class="faint"> (at most {duration(t.rpo_ms)})</span> : null}</dd>
+        <dt>Last backup</dt><dd class={late ? "warn" : ""}><When at={t.last_backup} />{t.rpo_ms ? <span class="faint together"> (at most {duration(t.rpo_ms)})</span> : null}</dd>
         <dt>Proved to restore</dt><dd><When at={t.last_proved} /></dd>
         {next ? <><dt>Next</dt><dd>{next[0]} <When at={next[1]} /></dd></> : null}
       </dl>

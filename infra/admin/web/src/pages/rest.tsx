@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { call, get, post, query } from "../api";
 import { duration, words } from "../format";
 import { feed } from "../live";
@@ -55,7 +55,7 @@ export function Recoveries() {
 
 export function Alerts() {
   const { answer: open, failure } = useAnswer(() => get<{ alerts: Alert[] }>("/alerts"), []);
-  const { answer: channels } = useAnswer(() => get<{ channels: { name: string; kind: string }[]; push: boolean }>("/alerts/channels"), []);
+  const { answer: channels } = useAnswer(() => get<{ channels: { name: string; kind?: string }[]; push: boolean }>("/alerts/channels"), []);
   const { answer: log, again } = useAnswer(() => get<{ deliveries: Delivery[] }>("/alerts/deliveries" + query({ limit: 100 })), []);
   if (failure) return <><Title>Alerts</Title><Failure of={failure} /></>;
   return (
@@ -72,14 +72,14 @@ export function Alerts() {
       ))}</ul>
       <h2>Channels</h2>
       {channels?.channels.length === 0 ? <Empty>Nobody is told. Add a webhook, an SNS topic or a contact for push under <code>alerts:</code> in tablekeeper.yaml.</Empty> : null}
-      <div class="row">{channels?.channels.map((c) => <Act key={c.name} label={"Test " + c.name} run={() => post("/alerts/test", { channel: c.name })}>Test {c.name} ({c.kind})</Act>)}</div>
+      <div class="row">{channels?.channels.map((c) => <Act key={c.name} label={"Test " + c.name} run={() => post("/alerts/test", { channel: c.name })}>Test {c.name}{c.kind && c.kind !== c.name ? " (" + c.kind + ")" : ""}</Act>)}</div>
       {channels?.push ? <Push /> : null}
       <h2>Deliveries</h2>
       {log?.deliveries.length ? (
-        <div class="scroll"><table>
+        <div class="scroll long"><table>
           <thead><tr><th>Made</th><th>Channel</th><th>Status</th><th>What</th><th class="number">Attempts</th><th>Error</th><th><span class="faint">Again</span></th></tr></thead>
           <tbody>{log.deliveries.map((d) => (
-            <tr key={d.id}><td><When at={d.created} /></td><td>{d.channel}</td><td><Status of={d.status} /></td><td class="wrap">{d.body?.data?.title}</td><td class="number">{d.attempts}</td><td class="wrap">{d.error}</td>
+            <tr key={d.id}><td><When at={d.created} /></td><td>{d.channel}</td><td><Status of={d.status} /></td><td class="wrap">{d.body?.data?.title}</td><td class="number" data-label="attempts">{d.attempts}</td><td class="wrap">{d.error}</td>
               <td>{d.status === "pending" ? <When at={d.next} /> : <Act run={async () => { await post("/alerts/deliveries/" + d.id + "/redeliver"); again(); }}>Redeliver</Act>}</td></tr>
           ))}</tbody>
         </table></div>
@@ -88,26 +88,35 @@ export function Alerts() {
   );
 }
 
+const canPush = "serviceWorker" in navigator && "PushManager" in window;
+const subscription = async () => (await navigator.serviceWorker.ready).pushManager.getSubscription();
+
 /** Push subscribes this browser. */
 function Push() {
-  const [state, setState] = useState("");
-  if (!("serviceWorker" in navigator) || !("PushManager" in window)) return <p class="faint">This browser cannot receive push messages here (it needs https or localhost).</p>;
+  const [subscribed, setSubscribed] = useState<boolean>();
+  useEffect(() => { if (canPush) subscription().then((s) => setSubscribed(s !== null), () => {}); }, []);
+  if (!canPush) return <p class="faint">This browser cannot receive push messages here (it needs https or localhost).</p>;
   const subscribe = async () => {
     const { key } = await get<{ key: string }>("/alerts/push/key");
     const registration = await navigator.serviceWorker.ready;
-    const subscription = await registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
-    await post("/alerts/push/subscriptions", subscription.toJSON());
-    setState("This browser is subscribed.");
+    const made = await registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
+    await post("/alerts/push/subscriptions", made.toJSON());
+    setSubscribed(true);
   };
   const unsubscribe = async () => {
-    const subscription = await (await navigator.serviceWorker.ready).pushManager.getSubscription();
-    if (subscription) {
-      await call("DELETE", "/alerts/push/subscriptions" + query({ endpoint: subscription.endpoint }));
-      await subscription.unsubscribe();
+    const made = await subscription();
+    if (made) {
+      await call("DELETE", "/alerts/push/subscriptions" + query({ endpoint: made.endpoint }));
+      await made.unsubscribe();
     }
-    setState("This browser is not subscribed.");
+    setSubscribed(false);
   };
-  return <div class="row"><Act run={subscribe}>Subscribe this browser</Act><Act run={unsubscribe}>Unsubscribe it</Act><span role="status">{state}</span></div>;
+  return (
+    <p class="row">
+      {subscribed ? <Act run={unsubscribe}>Unsubscribe this browser</Act> : <Act run={subscribe}>Subscribe this browser</Act>}
+      <span role="status">{subscribed === undefined ? "" : subscribed ? "This browser is subscribed." : "This browser is not subscribed."}</span>
+    </p>
+  );
 }
 
 export function Feed() {
@@ -116,7 +125,7 @@ export function Feed() {
       <Title>Live feed</Title>
       {feed.value.length === 0 ? <Empty>Nothing has happened since this page was opened. Events appear here as they come.</Empty> : null}
       {feed.value.length ? (
-        <div class="scroll"><table aria-live="polite">
+        <div class="scroll long"><table aria-live="polite">
           <thead><tr><th class="number">No.</th><th>When</th><th>Event</th><th>Table</th><th>What</th></tr></thead>
           <tbody>{feed.value.map((m) => (
             <tr key={m.sequence ?? m.id}>

@@ -68,11 +68,11 @@ const line = (l: LogLine) => [new Date(l.time).toLocaleTimeString(), l.level, l.
 
 function Entries({ all }: { all: Entry[] }) {
   return (
-    <div class="scroll"><table>
+    <div class="scroll long"><table>
       <thead><tr><th>Table</th><th>Status</th><th class="number">Took</th><th class="number">Blocked</th><th>What</th></tr></thead>
       <tbody>{all.map((e) => (
         <tr key={e.table}>
-          <td>{e.table ? <a href={"/tables/" + e.table}>{e.table}</a> : "–"}</td><td><Status of={e.status} /></td><td class="number">{duration(e.duration_ms)}</td><td class="number">{duration(e.blocked_ms)}</td>
+          <td>{e.table ? <a href={"/tables/" + e.table}>{e.table}</a> : "–"}</td><td><Status of={e.status} /></td><td class="number" data-label="took">{duration(e.duration_ms)}</td><td class="number" data-label="blocked">{duration(e.blocked_ms)}</td>
           <td class="wrap">{gist(e)}{e.hint ? <div><strong>Try:</strong> {e.hint}</div> : null}</td>
         </tr>
       ))}</tbody>
@@ -87,7 +87,7 @@ export function gist(e: Entry): string {
   if (e.reason) parts.push(words(e.reason));
   if (e.detail ?? e.error) parts.push(String(e.detail ?? e.error));
   if (n("bytes_before") !== undefined && n("bytes_after") !== undefined && e.status === "compacted") parts.push(bytes(n("bytes_before")) + " → " + bytes(n("bytes_after")));
-  if (n("bytes_stored") !== undefined) parts.push(bytes(n("bytes_read")) + " → " + bytes(n("bytes_stored")));
+  if (n("bytes_stored")) parts.push(bytes(n("bytes_read")) + " → " + bytes(n("bytes_stored")));
   for (const field of ["rung", "backup_used", "backup", "lost_since"]) if (e[field]) parts.push(words(field) + " " + String(e[field]));
   if (n("lost_rows")) parts.push(n("lost_rows") + " rows lost");
   return parts.join(" · ");
@@ -105,7 +105,7 @@ function Timeline({ phases }: { phases: Phase[] }) {
           <svg viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label={`from ${duration((from * span) / 100)}, for ${duration(p.duration_ms)}`}>
             <rect class="back" width="100" height="10" /><rect class="bar" x={from} width={Math.max(0.5, (100 * p.duration_ms) / span)} height="10" />
           </svg>
-          <span class="faint">{duration(p.duration_ms)} {p.bytes ? bytes(p.bytes) : ""}</span>
+          <span class="faint">{duration(p.duration_ms)}{p.bytes ? " · " + bytes(p.bytes) : ""}</span>
         </li>
       );
     })}</ol>

@@ -42,15 +42,15 @@ function Facts({ t }: { t: Table }) {
       <dt>Pages</dt><dd>{count(t.page_count)} of {bytes(t.page_size)}</dd>
       <dt>Journal, auto_vacuum, encoding</dt><dd>{t.journal_mode}, {t.auto_vacuum}, {t.encoding}</dd>
       <dt>Last backup</dt><dd><When at={t.last_backup} /></dd><dt>Proved to restore</dt><dd><When at={t.last_proved} /></dd>
-      {Object.entries(t.last ?? {}).map(([name, run]) => <><dt>Last {name}</dt><dd><a href={"/runs/" + run.run_id}><Status of={run.status} /></a> {words(run.reason)} <When at={run.at} /></dd></>)}
-      {Object.entries(t.next ?? {}).map(([name, at]) => <><dt>Next {name}</dt><dd><When at={at} /></dd></>)}
+      {Object.entries(t.last ?? {}).map(([name, run]) => <><dt>Last run of {name}</dt><dd><a href={"/runs/" + run.run_id}><Status of={run.status} /></a> {words(run.reason)} <When at={run.at} /></dd></>)}
+      {Object.entries(t.next ?? {}).map(([name, at]) => <><dt>Next run of {name}</dt><dd><When at={at} /></dd></>)}
     </dl>
   );
 }
 
 function Backups({ all, restore }: { all: Backup[]; restore: (backup: string) => void }) {
   return (
-    <div class="scroll">
+    <div class="scroll long">
       <table>
         <thead><tr><th>Made</th><th class="number">Size</th><th>Drill</th><th>Backup</th><th><span class="faint">Restore</span></th></tr></thead>
         <tbody>{all.map((b) => (
