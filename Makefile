@@ -81,6 +81,13 @@ bench: ## the figures of docs/performance.md: ratios against named peers in one 
 bench-compaction: ## what each way of compacting costs a table's users (SIZES="40 1000 10000" for 10 GB too, WAYS="online", ROUNDS=3)
 	$(GO) run ./cmd/bench/compaction $(if $(SIZES),-sizes $(subst $(eval) ,$(comma),$(SIZES))) $(if $(WAYS),-ways "$(WAYS)") $(if $(ROUNDS),-rounds $(ROUNDS))
 
+.PHONY: screenshots
+screenshots: ## the pictures of the dashboard in docs/, by the test in the browser
+	@set -e; folder=$$(mktemp -d); trap 'rm -r $$folder' EXIT; \
+	TABLEKEEPER_SCREENSHOTS=$$folder $(GO) test -count=1 -run TestOperatorInABrowser ./cmd; \
+	cp $$folder/overview-1280-light.png docs/dashboard.png; cp $$folder/overview-1280-dark.png docs/dashboard-dark.png; \
+	cp $$folder/overview-360-light.png docs/dashboard-360.png; cp $$folder/overview-360-dark.png docs/dashboard-360-dark.png
+
 .PHONY: clean
 clean: ## remove what was built here
 	rm -rf bin .tools localstack/.run
