@@ -2,6 +2,8 @@ package restore
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +11,7 @@ import (
 	"path/filepath"
 
 	"tablekeeper/functions"
+	"tablekeeper/storage/archive"
 	"tablekeeper/storage/table"
 )
 
@@ -50,23 +53,23 @@ func makeStateDir(path string) (tidy func(), err error) {
 }
 
 // put makes the file the one at the destination.
-func (r *restore) put(ctx context.Context, file string, p functions.Progress) error {
+func (r *restore) put(ctx context.Context, file string, m archive.Manifest, p functions.Progress) error {
 	if r.path == r.table.Path {
 		if owned := r.Shelf.Owned(r.table.Name); owned != nil {
-			return r.putOwned(ctx, owned, file, p)
+			return r.putOwned(ctx, owned, file, m, p)
 		}
 	}
 	return r.exchange(ctx, file, p)
 }
 
 // putOwned takes an owned table out of service meanwhile. If nothing comes of it, the table is as it was, in service or not.
-func (r *restore) putOwned(ctx context.Context, owned *table.Table, file string, p functions.Progress) error {
+func (r *restore) putOwned(ctx context.Context, owned *table.Table, file string, m archive.Manifest, p functions.Progress) error {
 	start := r.Now()
 	if err := owned.Detach(ctx); err != nil {
 		return err
 	}
 	whole := context.WithoutCancel(ctx)
-	_, err := table.StageLedger(ctx, r.path, file, nil)
+	err := stage(ctx, r.path, file, m)
 	if err == nil {
 		err = r.exchange(ctx, file, p)
 	}
@@ -79,6 +82,18 @@ func (r *restore) putOwned(ctx context.Context, owned *table.Table, file string,
 	err = errors.Join(err, owned.Attach(whole, table.AttachOptions{Trusted: true}))
 	r.entry.BlockedMS = max(r.entry.BlockedMS, r.Now().Sub(start).Milliseconds())
 	return err
+}
+
+// stage gives the file its ledger. A page that has changed since it was checked must not get a right sum: nobody would ever find it again.
+func stage(ctx context.Context, path, file string, m archive.Manifest) error {
+	sums, err := table.StageLedger(ctx, path, file, nil)
+	if err != nil {
+		return err
+	}
+	if got := sha256.Sum256(sums.Bytes()); hex.EncodeToString(got[:]) != m.SumsSHA256 {
+		return fmt.Errorf("%w: the restored file was damaged before it was in place", functions.ErrHere)
+	}
+	return nil
 }
 
 func (r *restore) exchange(ctx context.Context, file string, p functions.Progress) error {

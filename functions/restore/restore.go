@@ -194,7 +194,7 @@ func (r *restore) run(ctx context.Context, p functions.Progress) error {
 	if err != nil {
 		return err
 	}
-	if err := r.put(ctx, file, p); err != nil {
+	if err := r.put(ctx, file, proof.Manifest, p); err != nil {
 		return errors.Join(err, functions.RemoveTable(file))
 	}
 	r.entry.Status, r.entry.BackupUsed, r.entry.LostSince = functions.Restored, key.String(), proof.Manifest.Created
