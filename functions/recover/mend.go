@@ -20,6 +20,9 @@ const RungReopen = "reopen"
 // lostWAL is what goes with frames that cannot be read any more.
 const lostWAL = "commits that were only in the damaged write-ahead log may be lost"
 
+// lostOthers is what goes with pages that may have been newer than their sums.
+const lostOthers = "what other programs wrote while no service had the table open may be lost"
+
 // climb tries the rungs in their order. A candidate without a file says that nothing is wrong with the table.
 func (r *recovery) climb(ctx context.Context) (candidate, error) {
 	if err := r.examine(ctx); err != nil {
@@ -203,11 +206,11 @@ func (r *recovery) reindex(ctx context.Context, file string, started time.Time, 
 	if err != nil {
 		return candidate{}, r.dismiss(RungReindex, "", started, err)
 	}
-	return r.rebuild(ctx, file, RungReindex, "", started, fmt.Sprintf("%d damaged pages had no rows: the indexes were made anew", len(bad)))
+	return r.rebuild(ctx, file, RungReindex, "", started, fmt.Sprintf("%d damaged pages had no rows: the indexes were made anew", len(bad)), "")
 }
 
 // rebuild makes a new file of the rows of file.
-func (r *recovery) rebuild(ctx context.Context, file, rung, backup string, started time.Time, detail string) (candidate, error) {
+func (r *recovery) rebuild(ctx context.Context, file, rung, backup string, started time.Time, detail, lost string) (candidate, error) {
 	if err := r.fold(ctx, file); err != nil {
 		return candidate{}, r.dismiss(rung, backup, started, err)
 	}
@@ -218,7 +221,7 @@ func (r *recovery) rebuild(ctx context.Context, file, rung, backup string, start
 	if err := table.Rebuild(ctx, file, out); err != nil {
 		return candidate{}, r.dismiss(rung, backup, started, err)
 	}
-	c, err := r.offer(ctx, out, rung, backup, started, detail, "")
+	c, err := r.offer(ctx, out, rung, backup, started, detail, lost)
 	if c.file == "" {
 		err = errors.Join(err, functions.RemoveTable(out))
 	}
@@ -242,11 +245,21 @@ func (r *recovery) offer(ctx context.Context, file, rung, backup string, started
 	c := candidate{
 		file: file, status: functions.Repaired, backup: backup, rows: report.Rows, size: report.Stats.PageCount * report.Stats.PageSize, lost: lost,
 	}
-	if r.scene.report.Cause == table.CauseWAL {
-		c.status, c.lost = functions.Restored, lostWAL
+	if r.scene.short {
+		c.lost = joinLosses(c.lost, lostWAL)
+	}
+	if c.lost != "" {
+		c.status = functions.Restored
 	}
 	c.step = r.succeed(rung, backup, started, detail, c.lost)
 	return c, nil
+}
+
+func joinLosses(a, b string) string {
+	if a == "" || b == "" || a == b {
+		return a + b
+	}
+	return a + "; " + b
 }
 
 // count notes how many rows the damaged table has, as far as SQLite can tell.
@@ -307,7 +320,10 @@ func orElse(err error, text string) error {
 
 // patched is the file with the pages that were fetched. It is a candidate if those that are left have no rows.
 func (r *recovery) patched(ctx context.Context, file, backup string, started time.Time, left []uint32) (candidate, error) {
-	detail := fmt.Sprintf("%d damaged pages were fetched from the backup", len(r.scene.bad)-len(left))
+	detail, lost := fmt.Sprintf("%d damaged pages were fetched from the backup", len(r.scene.bad)-len(left)), ""
+	if r.scene.others {
+		lost = lostOthers
+	}
 	if len(left) > 0 {
 		rows, err := table.RowPages(ctx, file)
 		if err != nil || slices.ContainsFunc(left, func(p uint32) bool { return rows[p] }) {
@@ -316,13 +332,13 @@ func (r *recovery) patched(ctx context.Context, file, backup string, started tim
 			}
 			return candidate{}, r.dismiss(RungPages, backup, started, err)
 		}
-		return r.rebuild(ctx, file, RungPages, backup, started, detail+", and the indexes made anew")
+		return r.rebuild(ctx, file, RungPages, backup, started, detail+", and the indexes made anew", lost)
 	}
 	want := r.copied(file)
 	if err := r.fold(ctx, file); err != nil {
 		return candidate{}, r.dismiss(RungPages, backup, started, err)
 	}
-	c, err := r.offer(ctx, file, RungPages, backup, started, detail, "")
+	c, err := r.offer(ctx, file, RungPages, backup, started, detail, lost)
 	c.want = want
 	return c, err
 }

@@ -208,7 +208,7 @@ func (r *recovery) resumed(ctx context.Context, was shelf.State) error {
 	}
 	if r.handle != nil {
 		// Somebody may have been here before us, and have left a file without its ledger: then the check has to do.
-		if err := r.handle.Attach(ctx, table.AttachOptions{}); err != nil {
+		if err := r.handle.Attach(ctx, table.AttachOptions{LossTold: true}); err != nil {
 			return r.leave(err)
 		}
 	}
@@ -223,7 +223,7 @@ func (r *recovery) resumed(ctx context.Context, was shelf.State) error {
 	default:
 		r.entry.Status, r.entry.Rung, r.entry.LostRows = functions.Repaired, RungNone, new(int64)
 		r.entry.Detail = "nothing is wrong with the table"
-		if r.scene.report.Cause == table.CauseWAL {
+		if r.scene.short {
 			r.entry.Status, r.entry.Lost, r.entry.LostRows = functions.Restored, lostWAL, nil
 		}
 	}

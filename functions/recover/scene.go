@@ -23,7 +23,10 @@ type scene struct {
 	pageSize int64            // in bytes; 0 if want is nil
 	bad      []uint32         // pages that are not, ascending
 	// tainted pages have taken damage over from an older version, with a right sum: no backup has what they should be.
-	tainted  []uint32
+	tainted []uint32
+	// others may have written to the table what its ledger does not know: a page that is not what it should be may be newer.
+	others   bool
+	short    bool     // commits that were acknowledged are nowhere any more
 	cold     string   // the backup of which the table was unchanged, if it is not owned; "": not known
 	gone     bool     // no file has the table's name
 	foreign  bool     // the file is not the one that the ledger is of
@@ -60,6 +63,7 @@ func (r *recovery) examine(ctx context.Context) error {
 	switch {
 	case err == nil:
 		r.scene.want, r.scene.pageSize, r.scene.bad, r.scene.foreign = compared.Sums, compared.PageSize, compared.Bad, !compared.Own
+		r.scene.others, r.scene.short, r.scene.tainted = !compared.Certain, compared.Short, compared.Carried
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ledger.ErrDamaged), errors.Is(err, table.ErrNotDatabase):
 		r.scene.want, r.scene.pageSize = compared.Sums, compared.PageSize
 	default:
@@ -70,12 +74,18 @@ func (r *recovery) examine(ctx context.Context) error {
 	}
 	if r.handle == nil {
 		// A ledger of a time when somebody owned the table says nothing of it now.
-		r.scene.want, r.scene.bad, r.scene.foreign = nil, nil, false
+		r.scene.want, r.scene.bad, r.scene.foreign, r.scene.tainted = nil, nil, false, nil
+		r.scene.others, r.scene.short = false, false
 		if err := r.examineCold(ctx); err != nil {
 			return err
 		}
 	}
-	r.scene.tainted = r.scene.report.InFlight
+	if r.handle != nil {
+		found := r.handle.Findings()
+		r.scene.tainted = union(r.scene.tainted, found.Carried)
+		r.scene.others = r.scene.others && !found.Settled
+		r.scene.short = r.scene.short || found.ShortWAL || r.scene.report.Cause == table.CauseWAL
+	}
 	r.scene.bad = union(r.scene.bad, r.scene.tainted)
 	r.entry.BadPages, r.entry.Cause = len(r.scene.bad), string(r.scene.report.Cause)
 	return nil

@@ -274,3 +274,50 @@ func FuzzRecords(f *testing.F) {
 		}
 	})
 }
+
+// What Final foretells is what Settle makes.
+func TestFinalIsWhatSettleMakes(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 50 {
+		l, _ := create(t, Options{Sums: Sums{11, 12, 13, 14}})
+		size := uint32(4)
+		var all []Frame
+		for range random.IntN(6) {
+			size = max(1, size+uint32(random.IntN(3))-1)
+			for range random.IntN(3) {
+				all = append(all, Frame{Page: 1 + random.Uint32N(size), Sum: random.Uint32()})
+			}
+			all = append(all, Frame{Page: size, Sum: random.Uint32(), Pages: size})
+		}
+		staged := random.IntN(len(all) + 1)
+		must(t, l.Stage(genA, 1, all[:staged]))
+		want := l.Final(uint32(staged), all[staged:])
+		early := l.Final(0, nil)
+		must(t, l.Stage(genA, uint32(staged)+1, all[staged:]))
+		if !slices.Equal(want, l.Final(1000, nil)) || !slices.Equal(early, l.Sums()) {
+			t.Fatal("what is staged and what follows differ")
+		}
+		must(t, l.Settle(noGrowth))
+		if !slices.Equal(want, l.Sums()) {
+			t.Fatalf("%v became %v, not %v", all, l.Sums(), want)
+		}
+	}
+}
+
+// A page that is distrusted has no content that is right, in flight or not, and stays so after a crash, until it is written again.
+func TestDistrust(t *testing.T) {
+	l, path := create(t, Options{Sums: Sums{11, 12, 13}})
+	must(t, l.Stage(genA, 1, []Frame{{Page: 2, Sum: 22, Pages: 3}}))
+	must(t, l.Distrust([]uint32{3, 2, 3}))
+	must(t, l.Distrust([]uint32{2}))
+	for _, l := range []*Ledger{l, reopen(t, path)} {
+		if !l.Accepts(1, 11) || l.Accepts(2, 12) || l.Accepts(2, 22) || l.Accepts(3, 13) {
+			t.Errorf("%v", l.Final(9, nil))
+		}
+	}
+	must(t, l.Stage(genA, 2, []Frame{{Page: 2, Sum: 32, Pages: 3}}))
+	must(t, l.Settle(noGrowth))
+	if !l.Accepts(2, 32) || l.Accepts(2, 22) {
+		t.Errorf("%v", l.Sums())
+	}
+}

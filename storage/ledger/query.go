@@ -46,6 +46,33 @@ func (l *Ledger) Settled(page uint32) (sum uint32, known bool) {
 	return sum, sum != 0
 }
 
+// Versions are the sums of which the main file may hold one for the page, oldest first: the settled one, if it is known, and those of the
+// staged frames.
+func (l *Ledger) Versions(page uint32) []uint32 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var all []uint32
+	if page > 0 && int64(page) <= int64(len(l.im.sums)) && l.im.sums[page-1] != 0 {
+		all = append(all, l.im.sums[page-1])
+	}
+	return append(all, l.versions[page]...)
+}
+
+// Final are the sums that the main file has once the staged frames up to number last are in it, and then more frames that follow.
+func (l *Ledger) Final(last uint32, more []Frame) Sums {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	staged := l.pending
+	if last < l.staged {
+		staged = staged[:max(0, len(staged)-int(l.staged-last))]
+	}
+	sums := slices.Clone(l.im.sums)
+	for _, f := range slices.Concat(staged, more) {
+		sums = sums.with(f)
+	}
+	return sums
+}
+
 // InFlight reports whether a newer version of the page is staged and not settled.
 func (l *Ledger) InFlight(page uint32) bool {
 	l.mu.RLock()

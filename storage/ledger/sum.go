@@ -23,6 +23,27 @@ func Sum(page []byte) uint32 { return crc32.Checksum(page, castagnoli) }
 // counts from 1, is at index n-1.
 type Sums []uint32
 
+// with are the sums after one more frame. What a frame gives a page beyond their end stands even if a later one of its transaction
+// brings the pages between.
+func (s Sums) with(f Frame) Sums {
+	if int(f.Page) > len(s) {
+		s = s.sized(int(f.Page))
+	}
+	s[f.Page-1] = f.Sum
+	// One transaction at a time: a page that one drops and a later one brings back has lost its sum meanwhile.
+	if f.Pages > 0 {
+		s = s.sized(int(f.Pages))
+	}
+	return s
+}
+
+func (s Sums) sized(pages int) Sums {
+	if pages <= len(s) {
+		return s[:pages]
+	}
+	return append(s, make(Sums, pages-len(s))...)
+}
+
 // Bytes is the serialised form: four bytes a page, little endian, in page order.
 func (s Sums) Bytes() []byte {
 	out := make([]byte, 0, len(s)*SumSize)

@@ -209,8 +209,8 @@ func (l *Ledger) Prove() error {
 	return nil
 }
 
-// Distrust makes pages fail their sums, durably, until they are written again: they were damaged, and what is in the file now
-// was made from that.
+// Distrust makes pages fail their sums, durably, until they are written again: they were damaged, and what is in the file now, or in
+// the frames that are staged, was made from that.
 func (l *Ledger) Distrust(pages []uint32) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -219,13 +219,26 @@ func (l *Ledger) Distrust(pages []uint32) error {
 	}
 	pages = slices.Clone(pages)
 	slices.Sort(pages)
-	for _, p := range slices.Compact(pages) {
-		if p > 0 && int64(p) <= int64(len(l.im.sums)) && len(l.versions[p]) == 0 {
-			l.im.sums[p-1] = max(^l.im.sums[p-1], 1)
+	pages = slices.Compact(pages)
+	for _, p := range pages {
+		if p > 0 && int64(p) <= int64(len(l.im.sums)) {
+			l.im.sums[p-1] = distrusted
+		}
+		for i := range l.versions[p] {
+			l.versions[p][i] = distrusted
 		}
 	}
+	for i, f := range l.pending {
+		if _, ok := slices.BinarySearch(pages, f.Page); ok {
+			l.pending[i].Sum = distrusted
+		}
+	}
+	l.revision++
 	if err := l.fold(); err != nil {
 		return fmt.Errorf("ledger %s: %w", l.path, err)
 	}
 	return nil
 }
+
+// distrusted is the sum of a page that has none that is right: any content has it by a chance of 1 in 2^32.
+const distrusted = 1

@@ -2,12 +2,18 @@ package table
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"tablekeeper/storage/ledger"
 )
 
 // Detach takes the table out of service and closes its files, so that they can be repaired or replaced: operations that have
 // begun are waited for, later ones wait for Attach. What is in the WAL is moved to the main file first. The handle stays the
 // table's owner.
+//
+// Of a damaged table, all that was committed is in its ledger afterwards, for CompareLedger; Findings has what else was learnt. If the ledger
+// cannot be written, the table stays out of service with its files open, and Detach can be called again.
 //
 // If ctx ends before the last operation does, the table stays out of service with its files open, and Detach can be called again.
 func (t *Table) Detach(ctx context.Context) error {
@@ -26,8 +32,20 @@ func (t *Table) Detach(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
-	left, err := s.end(context.WithoutCancel(ctx), sound)
+	whole := context.WithoutCancel(ctx)
+	if !sound {
+		if err := s.surrender(whole); err != nil {
+			t.gate.restore(s)
+			return fmt.Errorf("detach table %s: record what is only in its WAL: %w", t.path, err)
+		}
+	}
+	left, err := s.end(whole, sound)
 	t.left = left
+	t.learn(s.found)
+	if !sound && left.clean != (ledger.Clean{}) {
+		// Whoever goes on after a crash can rely on the ledger, too.
+		err = errors.Join(err, s.ledger.Fold(left.clean))
+	}
 	if closeErr := s.ledger.Close(); err == nil {
 		err = closeErr
 	}
@@ -47,6 +65,9 @@ type AttachOptions struct {
 	// LedgerHolds: only the caller has touched the file since Detach, to give pages the content that the ledger knows.
 	// What differs is damaged, even where SQLite's own traces would leave that open.
 	LedgerHolds bool
+	// LossTold: commits that the ledger knows, and that are neither in the file nor in a WAL any more, are given up. Else they make the
+	// table a damaged one, CauseWAL.
+	LossTold bool
 }
 
 // Attach opens the files again and goes on serving whoever waits. The file may be another one than before: repaired, or swapped
@@ -68,6 +89,7 @@ func (t *Table) Attach(ctx context.Context, opts AttachOptions) error {
 		_, err := s.close(context.WithoutCancel(ctx), false)
 		return &ownedError{t.path, fmt.Errorf("%w: %w", ErrClosed, err)}
 	}
+	t.found = Findings{}
 	return nil
 }
 

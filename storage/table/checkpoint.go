@@ -163,9 +163,8 @@ func (s *session) unread(frames []ledger.Frame) error {
 	if len(bad) == 0 {
 		return nil
 	}
-	s.tainted = append(s.tainted, bad...)
 	found := pagesDamage(bad)
-	found.InFlight = found.Pages
+	found.InFlight = s.carriers(found.Pages)
 	return found
 }
 
@@ -205,8 +204,11 @@ func (s *session) bulk(ctx context.Context) error {
 	if err != nil || staged == 0 {
 		return err
 	}
-	_, _, err = s.spare.walCheckpoint(ctx, "PASSIVE")
-	return err
+	if _, _, err = s.spare.walCheckpoint(ctx, "PASSIVE"); err != nil {
+		return err
+	}
+	// SQLite syncs only a checkpoint that reached the end of the WAL, and somebody goes on writing.
+	return flush(s.main)
 }
 
 // Checkpoint moves what is in the WAL into the main file, as far as readers and other processes let it. The table does so by

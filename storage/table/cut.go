@@ -324,7 +324,7 @@ func (t *Table) succeed(ctx context.Context, l *ledger.Ledger) (*session, error)
 	}
 	f := &found{main: main, info: info, id: fileIDOf(info), ledger: l, trust: certain}
 	s := &session{path: t.path, id: f.id, main: main, ledger: l}
-	err = s.start(ctx, t, f)
+	err = s.start(ctx, t, f, AttachOptions{})
 	if err == nil {
 		err = s.pools(ctx, t.opts)
 	}

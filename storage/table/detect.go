@@ -36,8 +36,8 @@ type Report struct {
 	Cause Cause
 	// Pages are the damaged pages, ascending, as far as they are known one by one.
 	Pages []uint32
-	// InFlight are those of Pages that have a newer version in the WAL. If that was made from the damaged page, it has
-	// taken the damage over, with a right sum.
+	// InFlight are those of Pages that have a newer version in the WAL which may have been made from the damaged page: it has
+	// taken the damage over, with a right sum. Findings has all of them.
 	InFlight []uint32
 	Err      error // ErrCorrupt
 	At       time.Time

@@ -163,6 +163,13 @@ func (g *gate) drained(ctx context.Context) (*session, error) {
 	}
 }
 
+// restore gives a session back that drained took.
+func (g *gate) restore(s *session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.session = s
+}
+
 // close is final. first is false if the gate was closed before.
 func (g *gate) close() (s *session, was phase, first bool) {
 	g.mu.Lock()

@@ -172,24 +172,30 @@ func (t *Table) weigh(f *found) (trust, error) {
 	if t.left.id == f.id {
 		clean = t.left.clean
 	}
-	info, err := os.Lstat(t.path + "-wal")
-	switch {
-	case errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0:
-		undisturbed := err == nil && clean.WALInode == fileIDOf(info).Ino && clean.WALTime == info.ModTime().UnixNano()
-		unwritten := clean.MainTime == f.info.ModTime().UnixNano()
-		if clean != (ledger.Clean{}) && (undisturbed || unwritten) {
-			return certain, nil
-		}
-		return doubtful, nil
-	case err != nil:
-		return doubtful, err
-	}
-	wal, _, err := openFile(t.path + "-wal")
+	wal, _, err := openBeside(t.path + "-wal")
 	if err != nil {
 		return doubtful, err
 	}
+	if wal == nil {
+		if untouched(t.path, f.info, clean) {
+			return certain, nil
+		}
+		return doubtful, nil
+	}
 	defer func() { _ = wal.Close() }() // only read
 	return t.weighWAL(f, wal)
+}
+
+// untouched tells whether nobody opened the table at path, or at least nobody wrote to it, since it was closed in good order.
+func untouched(path string, main fs.FileInfo, clean ledger.Clean) bool {
+	if clean == (ledger.Clean{}) {
+		return false
+	}
+	info, err := os.Lstat(path + "-wal")
+	if err == nil && (info.Size() > 0 || clean.WALInode == fileIDOf(info).Ino && clean.WALTime == info.ModTime().UnixNano()) {
+		return info.Size() == 0
+	}
+	return clean.MainTime == main.ModTime().UnixNano()
 }
 
 func (t *Table) weighWAL(f *found, wal *os.File) (trust, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 
 	"tablekeeper/storage/ledger"
@@ -19,7 +20,11 @@ func (t *Table) open(ctx context.Context, opts AttachOptions) (*session, error) 
 		f.trust = certain
 	}
 	s := &session{path: t.path, id: f.id, main: f.main, ledger: f.ledger}
-	if err := s.start(ctx, t, f); err != nil {
+	if err := s.start(ctx, t, f, opts); err != nil {
+		if f.trust == certain {
+			err = errors.Join(err, s.surrender(context.WithoutCancel(ctx)), s.ledger.Distrust(s.tainted))
+			t.learn(s.findings(false))
+		}
 		return nil, errors.Join(err, s.abandon())
 	}
 	if f.trust == certain && (!opts.Trusted || f.moved) {
@@ -34,6 +39,7 @@ func (t *Table) open(ctx context.Context, opts AttachOptions) (*session, error) 
 	if err != nil {
 		// In good order, with the evidence: the next one to open the file must find what is wrong, too.
 		_, closeErr := s.close(context.WithoutCancel(ctx), true)
+		t.learn(s.found)
 		return nil, errors.Join(err, closeErr)
 	}
 	return s, nil
@@ -57,7 +63,7 @@ func (s *session) abandon() error {
 }
 
 // start sets the pin, and reconciles the ledger with what the file and the WAL are from that moment on.
-func (s *session) start(ctx context.Context, t *Table, f *found) (err error) {
+func (s *session) start(ctx context.Context, t *Table, f *found, opts AttachOptions) (err error) {
 	if s.pin, err = keeper(ctx, t.path, t.opts.BusyTimeout); err != nil {
 		return err
 	}
@@ -89,6 +95,9 @@ func (s *session) start(ctx context.Context, t *Table, f *found) (err error) {
 		return err
 	}
 	if f.trust != certain {
+		if s.ledger != nil && !opts.LossTold && s.neverMoved() {
+			return &damage{Cause: CauseWAL, Err: errors.New("the WAL is gone with committed frames that had not been moved into the file")}
+		}
 		return s.adopt(ctx, t, f, frames)
 	}
 	return s.join(frames, f)
@@ -129,6 +138,9 @@ func (s *session) join(frames []ledger.Frame, f *found) error {
 		}
 	}
 	if len(frames) > int(staged) {
+		if err := s.unread(frames[staged:]); err != nil {
+			return err
+		}
 		if err := s.ledger.Stage(s.tail.gen, staged+1, frames[staged:]); err != nil {
 			return err
 		}
@@ -170,6 +182,24 @@ func (s *session) adopt(ctx context.Context, t *Table, f *found, frames []ledger
 			"pages", len(read), "of", pages, "known", f.trust != absent)
 	}
 	return nil
+}
+
+// neverMoved tells that of the frames that the ledger has staged not one is in the file, and that nobody has written to their pages either.
+// Whoever else opened the table would have had SQLite move them first.
+func (s *session) neverMoved() bool {
+	after, before := s.ledger.Final(math.MaxUint32, nil), s.ledger.Final(0, nil)
+	lost := false
+	for _, f := range s.ledger.Staged() {
+		p := int(f.Page)
+		if p > len(before) || p > len(after) || before[p-1] == after[p-1] {
+			continue
+		}
+		if sum, err := s.readSum(f.Page); err != nil || sum != before[p-1] {
+			return false
+		}
+		lost = true
+	}
+	return lost
 }
 
 // check is SQLite's own check, in the pin's transaction.

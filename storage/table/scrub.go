@@ -125,27 +125,22 @@ func (s *session) confirm(ctx context.Context, doubt []uint32) error {
 	buf := make([]byte, s.pageSize)
 	// Our checkpoints rest. Another process's writes a page in microseconds, and only such versions as are accepted.
 	const tries = 4
-	var bad, moving []uint32
+	var bad []uint32
 	for range tries {
-		bad, moving = nil, nil
+		bad = nil
 		for _, p := range doubt {
 			sum, err := s.sumInto(p, buf)
 			if err == nil && (p > s.ledger.Pages() || s.ledger.Accepts(p, sum)) {
 				continue
 			}
 			bad = append(bad, p)
-			if s.ledger.InFlight(p) {
-				moving = append(moving, p)
-			}
 		}
 		if len(bad) == 0 {
 			return nil
 		}
 		doubt = bad
 	}
-	found := pagesDamage(bad)
-	found.InFlight = moving
-	return found
+	return pagesDamage(bad)
 }
 
 // tempo keeps a loop to a rate.

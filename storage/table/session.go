@@ -46,8 +46,9 @@ type session struct {
 	spare  *conn
 	gauge  *conn // never in a transaction: it measures the WAL
 	tail   walTail
-	// tainted pages were damaged when a newer version was about to overwrite them.
+	// tainted pages were damaged, and the newer version that was about to overwrite them may have been made from that.
 	tainted []uint32
+	found   Findings
 }
 
 // ownedDSN is for the connections of an owned table. autocheckpoint is off: a checkpoint that the ledger does not know of
@@ -144,12 +145,12 @@ type evidence struct {
 	id    fileID
 }
 
-// end closes the session: nobody uses it any more. What is in the WAL is settled if that can be; check looks at what is overwritten. The evidence is zero if
-// somebody else has the table open, or if it was not settled.
+// end closes the session: nobody uses it any more. What is in the WAL is settled if that can be; of a sound table, what is overwritten
+// is looked at. The evidence is zero if somebody else has the table open, or if it was not settled.
 //
-// The last connection that closes a WAL moves what is in it to the main file and deletes it. That is how a stranger's
-// visit shows: we leave an empty -wal, and it is gone afterwards.
-func (s *session) end(ctx context.Context, check bool) (evidence, error) {
+// The last connection that closes a WAL moves what is in it to the main file and deletes it, damaged or not. So the ledger must know it
+// before. And that is how a stranger's visit shows: we leave an empty -wal, and it is gone afterwards.
+func (s *session) end(ctx context.Context, sound bool) (evidence, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed { // by a cut that left neither file usable
@@ -158,20 +159,24 @@ func (s *session) end(ctx context.Context, check bool) (evidence, error) {
 	}
 	s.closed = true
 	err := errors.Join(closeDB(s.readers), closeDB(s.writer))
-	// What is in the WAL gets into the file when it is closed, damaged or not. So the ledger must know it.
-	settled, settleErr := s.settle(ctx, check)
-	if check && asDamage(settleErr) != nil {
+	settled := false
+	if sound {
+		var settleErr error
+		settled, settleErr = s.settle(ctx, true)
 		err = errors.Join(err, settleErr)
-		settled, settleErr = s.settle(ctx, false)
+		sound = asDamage(settleErr) == nil
 	}
-	if asDamage(settleErr) == nil {
-		err = errors.Join(err, settleErr)
+	if !sound {
+		var giveErr error
+		settled, giveErr = s.give(ctx)
+		err = errors.Join(err, giveErr)
 	}
 	err = errors.Join(err, s.ledger.Distrust(s.tainted))
 	before, statErr := s.main.Stat()
 	err = errors.Join(err, s.closeKeepers())
+	s.findings(settled && s.quiet())
 	var left evidence
-	if settled && statErr == nil {
+	if s.found.Settled && statErr == nil {
 		left = s.leave(before)
 	}
 	if s.tail.file != nil {
@@ -180,12 +185,15 @@ func (s *session) end(ctx context.Context, check bool) (evidence, error) {
 	return left, errors.Join(err, s.main.Close())
 }
 
+// quiet tells that nothing was committed behind what the ledger has.
+func (s *session) quiet() bool {
+	gen := s.tail.gen
+	late, err := s.tail.read(math.MaxInt64)
+	return err == nil && len(late) == 0 && gen == s.tail.gen
+}
+
 // leave puts the empty -wal beside the file, if nobody was there since before.
 func (s *session) leave(before fs.FileInfo) evidence {
-	gen := s.tail.gen
-	if late, err := s.tail.read(math.MaxInt64); err != nil || len(late) > 0 || gen != s.tail.gen {
-		return evidence{}
-	}
 	wal, err := os.OpenFile(s.path+"-wal", os.O_CREATE|os.O_EXCL|os.O_WRONLY, before.Mode().Perm())
 	if err != nil {
 		return evidence{}

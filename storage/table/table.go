@@ -84,6 +84,7 @@ type Table struct {
 
 	swapping   sync.Mutex // serialises Detach, Attach and the cut of a compaction
 	left       evidence   // what Detach left beside the file
+	found      Findings   // of the last session that was closed because of damage
 	compacting atomic.Pointer[compacting]
 	disk       disk // of the cut; only tests set it
 }
