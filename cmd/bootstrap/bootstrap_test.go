@@ -281,13 +281,16 @@ func TestOnEFS(t *testing.T) {
 	w.Exec("app", "DELETE FROM items WHERE id > 20")
 	w.Exec("app", "PRAGMA journal_mode=DELETE")
 	comp := w.function("compact")
+	if e := entryOf(t, comp.must("0", `{"tables":["app"]}`), 0); e.Status != functions.Skipped || e.Reason != "no_backup" {
+		t.Errorf("%+v", e)
+	}
+	if r := w.function("backup").must("3", `{"tables":["app"]}`); entryOf(t, r, 0).Status != functions.BackedUp {
+		t.Errorf("%+v", r)
+	}
 	if e := entryOf(t, comp.must("1", `{"tables":["app"]}`), 0); e.Status != functions.Compacted {
 		t.Errorf("%+v", e)
 	}
 	comp.fail("2", `{"tables":["wal"]}`, "NetworkFileSystem", "PRAGMA journal_mode=DELETE")
-	if r := w.function("backup").must("3", `{"tables":["app"]}`); entryOf(t, r, 0).Status != functions.BackedUp {
-		t.Errorf("%+v", r)
-	}
 	if r, err := shelf.ReadRecord(w.Path("app")); err != nil || r.Table != "app" {
 		t.Errorf("%+v, %v", r, err)
 	}

@@ -54,7 +54,7 @@ func (a adapter[E, R]) run(ctx context.Context, event json.RawMessage, table str
 func (h *handler) task(v visit) (task, error) {
 	switch h.set.Function {
 	case "compact":
-		return adapt(compact.New(compact.Config{Shelf: v.shelf, Now: h.Now})), nil
+		return adapt(compact.New(compact.Config{Shelf: v.shelf, NeedBackup: true, Now: h.Now})), nil
 	case "backup":
 		return adapt(backup.New(backup.Config{
 			Shelf: v.shelf, Catalogue: h.catalogue, Objects: h.backups, Bucket: h.address, ToolVersion: toolVersion(), Now: h.Now,

@@ -23,7 +23,7 @@ func newDemo(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "See it all in half a minute, on throw-away tables",
-		Long: `demo makes four tables in a temporary folder, has another process write to one of them all the time, and then compacts, backs up,
+		Long: `demo makes four tables in a temporary folder, has another process write to one of them all the time, and then backs up, compacts,
 proves, deletes and restores, for real. It needs no configuration, no account and no other program, and leaves nothing behind.`,
 		Example: "  tablekeeper demo\n  tablekeeper demo --keep",
 		Args:    cobra.NoArgs,
@@ -69,7 +69,7 @@ func (p *program) demo(ctx context.Context, keep bool) (err error) {
 
 func (s *show) perform(ctx context.Context) error {
 	for _, act := range []func(context.Context) error{
-		s.prepare, s.look, s.compact, s.backup, s.prove, s.disaster, s.restore, s.reckon,
+		s.prepare, s.look, s.backup, s.compact, s.prove, s.disaster, s.restore, s.reckon,
 	} {
 		if err := act(ctx); err != nil {
 			return fmt.Errorf("demo: %w", err)

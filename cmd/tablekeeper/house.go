@@ -107,19 +107,36 @@ func (h *house) openStores(ctx context.Context) (err error) {
 
 // functions are those of the template that can work with what is configured.
 func (h *house) functions(ctx context.Context) (map[string]jobs.Function, error) {
-	all := map[string]jobs.Function{"compact": adapt(h, "compact", compact.New(compact.Config{Shelf: h.shelf, Now: h.now}))}
+	all := map[string]jobs.Function{}
+	c := compact.Config{Shelf: h.shelf, Now: h.now}
 	if h.first != nil {
+		backups := h.backer()
+		all["backup"] = adapt(h, "backup", backups)
+		c.NeedBackup, c.BackUp = true, backUpFirst(backups)
 		if err := h.addBucketFunctions(ctx, all); err != nil {
 			return nil, err
 		}
 	}
+	all["compact"] = adapt(h, "compact", compact.New(c))
 	return all, h.withoutUndeclared(all)
 }
 
-func (h *house) addBucketFunctions(ctx context.Context, all map[string]jobs.Function) error {
-	all["backup"] = adapt(h, "backup", backup.New(backup.Config{
+func (h *house) backer() *backup.Function {
+	return backup.New(backup.Config{
 		Shelf: h.shelf, Catalogue: h.first.Catalogue, Objects: h.first.Bucket, Bucket: h.first.Address, ToolVersion: toolVersion(), Now: h.now,
-	}))
+	})
+}
+
+// backUpFirst makes the backup without which nothing is compacted: schedules fire when they like, and a table may be backed up by hand only.
+// It happens under the lock of the compaction, and is told in its report.
+func backUpFirst(backups *backup.Function) func(context.Context, string, functions.Progress) error {
+	return func(ctx context.Context, name string, p functions.Progress) error {
+		_, err := backups.Run(ctx, backup.Event{Tables: []string{name}}, name, p)
+		return err
+	}
+}
+
+func (h *house) addBucketFunctions(ctx context.Context, all map[string]jobs.Function) error {
 	rate, err := h.scrubRate()
 	if err != nil {
 		return err

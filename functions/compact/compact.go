@@ -62,8 +62,10 @@ type Owner interface {
 // Config is what a Function is made of. Shelf is required; it may be an Owner.
 type Config struct {
 	Shelf Shelf
-	// NeedBackup skips a table that has no good backup, no_backup, unless forced. Else the entry only says so.
+	// NeedBackup: a table that has no good backup is not compacted, unless forced. Else the entry only says so.
 	NeedBackup bool
+	// BackUp makes the backup that a table lacks, before the table is compacted. nil: the table is skipped, no_backup.
+	BackUp func(ctx context.Context, name string, p functions.Progress) error
 	Wait       time.Duration    // how long to wait for the write lock of SQLite; 0: what storage/table does
 	Now        func() time.Time // default time.Now
 }
@@ -115,7 +117,9 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 		entry.Notes = append(entry.Notes, lacks)
 	}
 	if lacks != "" && f.NeedBackup && !event.Force && !event.DryRun {
-		return f.refuse(ctx, event, t, p, entry)
+		if ready, err := f.secure(ctx, event, t, p, &entry); !ready || err != nil {
+			return entry, err
+		}
 	}
 	err = f.compact(ctx, event, t, p, &entry)
 	return entry, err
@@ -135,14 +139,32 @@ func lacksBackup(t shelf.Table) string {
 	return ""
 }
 
-// refuse skips a table that has work to be done and no good backup; one that has none is skipped for that.
-func (f *Function) refuse(ctx context.Context, event Event, t shelf.Table, p functions.Progress, entry Entry) (Entry, error) {
+// secure has a backup made of a table that has work to be done and no good backup; ready is false if the entry says why there is
+// nothing to be done, or no backup. A table without work is skipped for that.
+func (f *Function) secure(ctx context.Context, event Event, t shelf.Table, p functions.Progress, entry *Entry) (ready bool, err error) {
 	event.DryRun = true
-	err := f.compact(ctx, event, t, p, &entry)
-	if err == nil && entry.Reason == table.DryRun {
-		entry.Skip("no_backup", "a compaction is not begun without a good backup; --force does")
+	if err := f.compact(ctx, event, t, p, entry); err != nil || entry.Reason != table.DryRun {
+		return false, err
 	}
-	return entry, err
+	if f.BackUp == nil {
+		entry.Skip("no_backup", "a compaction is not begun without a good backup; --force does")
+		return false, nil
+	}
+	err = f.BackUp(ctx, t.Name, p)
+	switch {
+	case ctx.Err() != nil, errors.Is(err, table.ErrCorrupt), errors.Is(err, table.ErrNotDatabase):
+		return false, err
+	case err != nil:
+		entry.Skip("no_backup", "the backup that has to come first could not be made: "+err.Error())
+		return false, nil
+	}
+	if lacks := lacksBackup(t); lacks != "" {
+		entry.Skip("no_backup", lacks)
+		return false, nil
+	}
+	entry.Notes = []string{"it had no good backup: one was made first"}
+	entry.Reason, entry.Detail = "", ""
+	return true, nil
 }
 
 func (f *Function) options(event Event, t shelf.Table, p functions.Progress) table.CompactOptions {

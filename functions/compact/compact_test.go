@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"strings"
@@ -138,6 +139,44 @@ func TestNeedsBackup(t *testing.T) {
 	}
 	try(Event{}, functions.Skipped, "no_backup")
 	try(Event{Force: true}, functions.Compacted, "")
+}
+
+// The backup that is lacking is made first, of tables that have work to be done.
+func TestBacksUpFirst(t *testing.T) {
+	f := halfFree(t)
+	asked := 0
+	var answer func() error
+	careful := New(Config{Shelf: f.Shelf, Now: f.Now, NeedBackup: true, BackUp: func(_ context.Context, name string, _ functions.Progress) error {
+		asked++
+		if name != "app" {
+			t.Errorf("asked for a backup of %s", name)
+		}
+		return answer()
+	}})
+	try := func(event Event, status functions.Status, reason string, times int) Entry {
+		t.Helper()
+		entry, err := careful.Run(t.Context(), event, "app", functions.Progress{})
+		if entry.Status != status || entry.Reason != reason || (err != nil) != (status == functions.Failed) || asked != times {
+			t.Fatalf("%s %s, want %s %s: asked %d times: %v", entry.Status, entry.Reason, status, reason, asked, err)
+		}
+		return entry
+	}
+	nearlyAll := 0.95
+	try(Event{Threshold: &nearlyAll}, functions.Skipped, table.BelowThreshold, 0)
+	try(Event{DryRun: true}, functions.Skipped, table.DryRun, 0)
+	answer = func() error { return errors.New("the bucket is away") }
+	if e := try(Event{}, functions.Skipped, "no_backup", 1); !strings.Contains(e.Detail, "the bucket is away") {
+		t.Errorf("%+v", e)
+	}
+	answer = func() error { return nil } // as a backup that is degraded, or of another bucket
+	try(Event{}, functions.Skipped, "no_backup", 2)
+	answer = func() error { return &table.CorruptError{Path: "app"} }
+	try(Event{}, functions.Failed, "corrupt", 3)
+	answer = func() error { f.Backup("app"); return nil }
+	if e := try(Event{}, functions.Compacted, "", 4); len(e.Notes) != 1 || !strings.Contains(e.Notes[0], "made first") || e.Detail != "" {
+		t.Errorf("%+v", e)
+	}
+	try(Event{Force: true}, functions.Compacted, "", 4)
 }
 
 // A table that this process owns is compacted through its handle, without a word from its users.
