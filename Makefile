@@ -77,6 +77,10 @@ fuzz: ## fuzz each parser for FUZZTIME (30s)
 bench: ## the figures of docs/performance.md: ratios against named peers in one run
 	$(GO) run ./cmd/bench
 
+.PHONY: bench-fleet
+bench-fleet: ## 1,000 tables: the commands on all of them, and a service with 50 browsers
+	$(GO) run ./cmd/bench -tables 1000 -streams 50
+
 .PHONY: bench-compaction
 bench-compaction: ## what each way of compacting costs a table's users (SIZES="40 1000 10000" for 10 GB too, WAYS="online", ROUNDS=3)
 	$(GO) run ./cmd/bench/compaction $(if $(SIZES),-sizes $(subst $(eval) ,$(comma),$(SIZES))) $(if $(WAYS),-ways "$(WAYS)") $(if $(ROUNDS),-rounds $(ROUNDS))

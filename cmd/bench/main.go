@@ -2,6 +2,7 @@
 // file, as the median of several rounds. It needs the sqlite3 shell and zstd.
 //
 //	go run ./cmd/bench -size 1000 -rounds 3
+//	go run ./cmd/bench -tables 1000 -streams 50
 package main
 
 import (
@@ -33,9 +34,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	size := flags.Int("size", 1000, "`megabytes` of the table, half of them free pages")
 	rounds := flags.Int("rounds", 3, "how often each is measured; the median counts")
 	asJSON := flags.Bool("json", false, "print JSON instead of a Markdown table")
+	tables := flags.Int("tables", 0, "measure `N` small tables instead")
+	streams := flags.Int("streams", 0, "with -tables: a service with `N` browsers, too")
 	dir := flags.String("dir", "", "where to work (default: a new temporary folder)")
 	if err := flags.Parse(args); err != nil {
 		return 2
+	}
+	if *tables > 0 {
+		return runFleet(ctx, *dir, *tables, *streams, *rounds, *asJSON, stdout, stderr)
 	}
 	results, err := measureAll(ctx, *dir, *size, *rounds, stderr)
 	if err == nil && *asJSON {
