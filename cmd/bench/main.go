@@ -153,7 +153,7 @@ func (b *bench) jobs() []job {
 			theirs: [][]string{{"cp", b.path("peer.zst"), copied + ".zst"}, {"zstd", "-q", "-d", copied + ".zst", "-o", copied}, {"sync", copied},
 				{"sqlite3", copied, "PRAGMA integrity_check"}}},
 		{name: "compact", peer: "the sqlite3 shell's VACUUM", bound: 1.0, reset: fresh,
-			ours:   [][]string{keeper("compact", "t", "--max-pause", "10m")},
+			ours:   [][]string{keeper("compact", "t", "--force", "--max-pause", "10m")},
 			theirs: [][]string{{"sqlite3", table, "VACUUM; PRAGMA wal_checkpoint(TRUNCATE)"}}},
 	}
 }
