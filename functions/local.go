@@ -26,7 +26,8 @@ func localError(err error) error {
 
 // localFile is a restore's target that remembers that it was the disk here that failed, not the bucket there.
 type localFile struct {
-	file *os.File
+	file    *os.File
+	durable bool // it is going to be synced
 
 	mu  sync.Mutex
 	err error
@@ -36,6 +37,9 @@ type localFile struct {
 func (l *localFile) WriteAt(p []byte, off int64) (int, error) {
 	n, err := l.file.WriteAt(p, off)
 	l.note(err)
+	if l.durable && err == nil {
+		startWriting(l.file, off, int64(n))
+	}
 	return n, err
 }
 

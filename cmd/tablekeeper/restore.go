@@ -30,6 +30,8 @@ func newRestore(p *program) *cobra.Command {
 		Short: "Bring a table back: into a new file, or in place",
 		Long: `restore fetches the newest backup of a table that passes every check (or one by --backup or --at) and writes it to a new file:
 -o PATH, or TABLE-restored.db in the working directory. A backup that fails a check is passed over, and the next older one is taken.
+What comes back is compared with the backup's sha256. If a drill has proved that backup, its check holds for the same bytes; else, and with
+--full-check, SQLite checks the file and every row is read.
 
 With --in-place it takes the table's place. It shows what will happen first and wants the table's name typed, or --yes. The
 replaced file is kept in quarantine. If another process has the table open, the content is written through SQLite into the open database
@@ -51,6 +53,7 @@ instead of exchanging the file.`,
 	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	fl.BoolVar(&f.event.Force, "force", false, "replace a file that is at -o")
 	fl.BoolVarP(&f.event.DryRun, "dry-run", "n", false, "only show what would be done")
+	fl.BoolVar(&f.event.FullCheck, "full-check", false, "check a backup that a drill has proved, too")
 	fl.StringVar(&f.event.Backup, "backup", "", "this `BACKUP`, as tablekeeper backups lists it")
 	fl.StringVar(&f.event.At, "at", "", "as the table was at this `TIME`: 2026-11-22 10:00, or RFC 3339")
 	return cmd
@@ -191,6 +194,9 @@ func (p *program) showRestored(e history.Entry) {
 		return
 	}
 	p.screen.Line("It is at %s. What was written after %s is not in it.", report.Destination, report.LostSince.Local().Format(time.DateTime))
+	if !strings.HasPrefix(report.Checked, "full") {
+		p.screen.Line("Its bytes are those that a drill has %s. To have SQLite check them again: --full-check", report.Checked)
+	}
 	if report.Quarantine != "" {
 		p.screen.Line("What was there before is in %s", report.Quarantine)
 	}

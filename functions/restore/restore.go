@@ -28,12 +28,15 @@ type Event struct {
 	InPlace bool   `json:"in_place"` // instead of the table itself
 	Force   bool   `json:"force"`    // replace a file that is at output; it goes to quarantine
 	DryRun  bool   `json:"dry_run"`  // only say what would be done
+	// FullCheck has SQLite check a backup that a drill has proved, too, and every row read.
+	FullCheck bool `json:"full_check"`
 }
 
 // Entry is the report of a restore. Sizes are in bytes.
 type Entry struct {
 	functions.Entry
 	BackupUsed  string          `json:"backup_used,omitempty"`
+	Checked     string          `json:"checked,omitempty"` // "full", or "proved" with the time of the drill that the restore relied on
 	RecordCount int64           `json:"record_count"`
 	FileSize    int64           `json:"file_size"`
 	Destination string          `json:"destination,omitempty"`
@@ -138,6 +141,7 @@ type restore struct {
 	*Function
 	entry *Entry
 	want  choice
+	full  bool        // check what a drill has proved, too
 	table shelf.Table // zero if it is not on the shelf, nor has a place there
 	held  *table.Held // the lock of the destination, nil if nobody has taken it for us
 	path  string      // the destination
@@ -148,7 +152,7 @@ func (f *Function) begin(ctx context.Context, event Event, entry *Entry) (*resto
 	if err != nil {
 		return nil, err
 	}
-	r := &restore{Function: f, entry: entry, want: want}
+	r := &restore{Function: f, entry: entry, want: want, full: event.FullCheck}
 	if err := r.aim(event); err != nil {
 		return nil, err
 	}
@@ -198,7 +202,7 @@ func (r *restore) run(ctx context.Context, p functions.Progress) error {
 		return errors.Join(err, functions.RemoveTable(file))
 	}
 	r.entry.Status, r.entry.BackupUsed, r.entry.LostSince = functions.Restored, key.String(), proof.Manifest.Created
-	r.entry.RecordCount, r.entry.FileSize = proof.Records, proof.Manifest.Size
+	r.entry.RecordCount, r.entry.FileSize, r.entry.Checked = proof.Records, proof.Manifest.Size, checked(proof)
 	if proof.Repeated != "" {
 		r.entry.Notes = append(r.entry.Notes, "the backup restored at the second attempt only: "+proof.Repeated)
 	}
@@ -208,10 +212,14 @@ func (r *restore) run(ctx context.Context, p functions.Progress) error {
 	return r.settle(proof)
 }
 
-// fetch restores the newest of the candidates that passes every check.
+// fetch restores the newest of the candidates that passes every check. Those that a drill has proved need not pass SQLite's again: the
+// file has the sha256 of what passed.
 func (r *restore) fetch(ctx context.Context, candidates []archive.Backup, file string, p functions.Progress) (functions.Proof, archive.Key, error) {
-	drill := functions.Drill{From: r.Catalogue, Durable: true, Mode: 0o644}
 	for _, c := range candidates {
+		drill := functions.Drill{From: r.Catalogue, Durable: true, Mode: 0o644}
+		if c.Failed.IsZero() && !r.full {
+			drill.Proved = c.Proved
+		}
 		proof, err := drill.Run(ctx, c.Key, file, p)
 		if err == nil {
 			return proof, c.Key, nil
@@ -222,6 +230,14 @@ func (r *restore) fetch(ctx context.Context, candidates []archive.Backup, file s
 		r.passOver(ctx, c.Key, err)
 	}
 	return functions.Proof{}, archive.Key{}, r.exhausted(len(candidates))
+}
+
+// checked says which check the restored file has passed.
+func checked(proof functions.Proof) string {
+	if proof.Relied.IsZero() {
+		return "full"
+	}
+	return "proved " + proof.Relied.UTC().Format(time.RFC3339)
 }
 
 func (r *restore) passOver(ctx context.Context, key archive.Key, cause error) {

@@ -21,6 +21,7 @@ const (
 // CheckOptions say how deep to look. The zero value is SQLite's integrity_check and the row counts.
 type CheckOptions struct {
 	SkipIntegrity bool          // no integrity_check
+	SkipRows      bool          // rows are not counted, nor read: CheckReport.Rows stays empty
 	Quick         bool          // quick_check: do not look rows up in indexes
 	ForeignKeys   bool          // foreign_key_check, too
 	Traverse      bool          // read every column of every row, and every entry of every index
@@ -178,6 +179,9 @@ func (r *CheckReport) run(ctx context.Context, c *conn, missing []string, opts C
 		if err := r.foreignKeys(ctx, c, opts); err != nil {
 			return err
 		}
+	}
+	if opts.SkipRows {
+		return nil
 	}
 	return r.rows(ctx, c, opts)
 }
