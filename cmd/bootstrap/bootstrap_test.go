@@ -34,7 +34,7 @@ func TestTheCycleOnLambda(t *testing.T) {
 	if e := entryOf(t, back.must("1", `{"tables":["app"]}`), 0); e.Status != functions.BackedUp {
 		t.Fatalf("%+v", e)
 	}
-	if e := entryOf(t, back.must("2", `{"tables":["app"]}`), 0); e.Status != functions.Skipped || e.Reason != "unchanged" || !strings.Contains(e.Detail, "neither") {
+	if e := entryOf(t, back.must("2", `{"tables":["app"]}`), 0); e.Status != functions.Skipped || e.Reason != "unchanged" || !strings.Contains(e.Detail, "was not fetched") {
 		t.Errorf("%+v", e) // it was not even read
 	}
 	before := w.Rows(w.download("app"))

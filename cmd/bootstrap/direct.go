@@ -228,9 +228,16 @@ func (h *handler) attempt(ctx context.Context, j job) (entry json.RawMessage, er
 		}
 	}()
 	err = h.place.with(ctx, j.Table, uses[h.set.Function], func(v visit) error {
+		if v.absent {
+			entry, err = h.absent(ctx, j, v)
+			return err
+		}
 		t, err := h.task(v)
 		if err == nil {
 			entry, err = t.run(ctx, j.Event, j.Table)
+		}
+		if err == nil && v.keep != nil && h.set.Function == "compact" {
+			h.find(v, j, entry)
 		}
 		return err
 	})

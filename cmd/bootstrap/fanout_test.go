@@ -109,9 +109,9 @@ func simulate(m model) outcome {
 // seconds is how long one table takes.
 func (s *simulation) seconds() float64 {
 	size := min(s.median*math.Exp(s.spread*s.rand.NormFloat64()), s.largest)
-	t := float64(s.requests)*s.latency.Seconds() + size/s.download
-	if s.rand.Float64() < s.changed {
-		t += size / s.digest
+	t := float64(s.requests) * s.latency.Seconds()
+	if s.rand.Float64() < s.changed { // else it is not fetched
+		t += size/s.download + size/s.digest
 	}
 	return t
 }

@@ -29,6 +29,8 @@ type keepsake struct {
 	Format int `json:"format"`
 	// Version is that of the table's object (and its -wal) whose content the record of the last backup is about.
 	Version string `json:"version,omitempty"`
+	// Found is what a compaction last said of the table, if it left it as it is.
+	Found *finding `json:"found,omitempty"`
 	// Files are the small files that belong beside the table, by ending.
 	Files map[string]string `json:"files"`
 }
@@ -134,7 +136,10 @@ func (s *stay) remember(ctx context.Context) error {
 	if s.content && s.recorded() {
 		version = s.version()
 	}
-	if maps.Equal(now, s.kept.Files) && version == s.kept.Version {
+	if s.found != nil {
+		s.found.Version = s.version()
+	}
+	if maps.Equal(now, s.kept.Files) && version == s.kept.Version && s.found == nil {
 		return nil
 	}
 	const attempts = 5
@@ -177,6 +182,9 @@ func (s *stay) rewrite(ctx context.Context, now map[string]string, version strin
 	}
 	if version != s.kept.Version {
 		current.Version = version
+	}
+	if s.found != nil {
+		current.Found = s.found
 	}
 	text, err := json.Marshal(current)
 	if err != nil {

@@ -200,6 +200,28 @@ func (o *objects) shelve(ctx context.Context, dir string) (*shelf.Shelf, error) 
 	return s, err
 }
 
+// absent has the work done without the content of the table, if its object is still the one that is known from the last time.
+func (o *objects) absent(ctx context.Context, p pair, work func(visit) error) error {
+	kept, _, err := readKeepsake(ctx, o.state, p.name)
+	if err != nil {
+		return err
+	}
+	v := visit{absent: true, found: kept.Found}
+	if v.found != nil && v.found.Version != p.version() {
+		v.found = nil
+	}
+	if kept.Version != p.version() && v.found == nil {
+		return errAbsent
+	}
+	dir, remove, err := o.scratch.folder(p.name, 0, 1)
+	if err != nil {
+		return err
+	}
+	s := &stay{objects: o, pair: p, path: filepath.Join(dir, p.base())}
+	err = s.runAbsent(ctx, kept, v, work)
+	return errors.Join(err, remove())
+}
+
 // with fetches the table and stores it again if work has changed it and nobody else has.
 func (o *objects) with(ctx context.Context, name string, u use, work func(visit) error) error {
 	p, err := o.look(ctx, name)
@@ -208,6 +230,11 @@ func (o *objects) with(ctx context.Context, name string, u use, work func(visit)
 	}
 	if p.main.Key == "" && u.content && !u.replace {
 		return &functions.Failure{Reason: "unknown_table", Final: true, Err: fmt.Errorf("no table %q: %w", name, fs.ErrNotExist), Try: "name an object of the tables' bucket, without its ending"}
+	}
+	if u.absent && p.main.Key != "" {
+		if err := o.absent(ctx, p, work); !errors.Is(err, errAbsent) {
+			return err
+		}
 	}
 	size := p.size()
 	if !u.content {

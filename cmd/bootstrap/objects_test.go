@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -306,6 +307,52 @@ func TestLargerThanScratch(t *testing.T) {
 		if left, err := os.ReadDir(filepath.Join(disk, "scratch")); err != nil || len(left) != 0 {
 			t.Errorf("left behind: %v, %v", left, err)
 		}
+	})
+}
+
+// TestUnchangedIsNotFetched: an object that is still the one that was worked on is not fetched again, neither to back it up nor to compact it. What may
+// have changed is.
+func TestUnchangedIsNotFetched(t *testing.T) {
+	stores(t, func(t *testing.T, w *world, g *gate) {
+		w.Make("app", 100)
+		w.upload("app")
+		gets := func() int { return g.requests("GET", "/tables/app.db") }
+		back, comp := w.function("backup"), w.function("compact", "TABLEKEEPER_COMPACT_THRESHOLD", "0.1")
+		back.must("1", `{"tables":["app"]}`)
+		comp.must("2", `{"tables":["app"]}`)
+		if n := gets(); n != 2 {
+			t.Fatalf("%d fetched", n)
+		}
+		for i, h := range []*lambdaHost{back, comp, back, comp, w.function("backup"), w.function("compact", "TABLEKEEPER_COMPACT_THRESHOLD", "0.1")} {
+			e := entryOf(t, h.must(fmt.Sprint("again ", i), `{"tables":["app"]}`), 0)
+			if e.Status != functions.Skipped || !strings.Contains(e.Detail, "not fetched") || gets() != 2 {
+				t.Errorf("%d: %+v; %d fetched", i, e, gets())
+			}
+		}
+		if n := len(w.stored("app")); n != 1 {
+			t.Errorf("%d backups", n)
+		}
+		expect := func(h *lambdaHost, id, event string, status functions.Status) {
+			t.Helper()
+			before := gets()
+			if e := entryOf(t, h.must(id, event), 0); e.Status != status || gets() != before+1 {
+				t.Errorf("%s: %+v; %d fetched", id, e, gets()-before)
+			}
+		}
+		expect(back, "forced", `{"tables":["app"],"force":true}`, functions.BackedUp)
+		expect(comp, "another threshold", `{"tables":["app"],"threshold":0.05}`, functions.Skipped)
+		w.Exec("app", "DELETE FROM items WHERE id % 4 > 0")
+		w.upload("app")
+		expect(back, "written", `{"tables":["app"]}`, functions.BackedUp)
+		expect(comp, "sparse", `{"tables":["app"]}`, functions.Compacted)
+		expect(back, "compacted", `{"tables":["app"]}`, functions.BackedUp)
+		// A backup that is gone from the bucket is made again.
+		for _, b := range w.stored("app") {
+			w.Must(w.backups.Delete(t.Context(), b.Key.String()))
+		}
+		expect(back, "backup gone", `{"tables":["app"]}`, functions.BackedUp)
+		w.during("app", "INSERT INTO items (label, body) VALUES ('in the log', x'01')", func() { w.upload("app") })
+		expect(back, "a log", `{"tables":["app"]}`, functions.BackedUp)
 	})
 }
 

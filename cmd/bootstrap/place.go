@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -16,6 +17,7 @@ type use struct {
 	writes  bool // it may change the table
 	replace bool // it puts another file in its place, so that the table may be damaged, or missing
 	content bool // it reads the table; otherwise what is kept beside it is enough
+	absent  bool // it may find that it need not read it
 	times   int64
 }
 
@@ -23,8 +25,8 @@ type use struct {
 // the copy that VACUUM writes, and the journal; a restore what it replaces, what is kept of it, and the new one, which the
 // drill measures by itself.
 var uses = map[string]use{
-	"compact": {writes: true, content: true, times: 3},
-	"backup":  {content: true, times: 2},
+	"compact": {writes: true, content: true, absent: true, times: 3},
+	"backup":  {content: true, absent: true, times: 2},
 	"verify":  {times: 1},
 	"restore": {writes: true, replace: true, content: true, times: 2},
 	"recover": {writes: true, replace: true, content: true, times: 4},
@@ -34,7 +36,21 @@ var uses = map[string]use{
 type visit struct {
 	shelf *shelf.Shelf
 	held  functions.Holder
+	// absent: the table's content is not here; it is known to be that of what was kept at an earlier visit. Work that needs it answers errAbsent.
+	absent bool
+	found  *finding       // of an earlier visit to this version of the table
+	keep   func(*finding) // keeps one for later visits; nil: nobody asks for it
 }
+
+// finding is what a compaction had to say of a version of a table that it left as it is.
+type finding struct {
+	Version   string          `json:"version"`
+	Threshold float64         `json:"threshold"`
+	Entry     json.RawMessage `json:"entry"`
+}
+
+// errAbsent: the work needs the content of the table.
+var errAbsent = errors.New("the content of the table is needed")
 
 // place is where the tables are.
 type place interface {

@@ -24,6 +24,8 @@ type stay struct {
 	path string
 	sum  [sha256.Size]byte // of the object's content as it is in the bucket
 	kept keepsake
+
+	found *finding // to be kept, without its version; nil: nothing new
 }
 
 func (s *stay) run(ctx context.Context, work func(visit) error) error {
@@ -37,12 +39,34 @@ func (s *stay) run(ctx context.Context, work func(visit) error) error {
 	if err != nil {
 		return err
 	}
-	failed := work(visit{shelf: set})
+	failed := work(visit{shelf: set, keep: func(f *finding) { s.found = f }})
 	// What was found out is kept even if the work failed or is out of time; the table only if the work succeeded.
 	if failed == nil && s.writes {
 		failed = s.store(ctx)
 	}
 	return errors.Join(failed, s.remember(context.WithoutCancel(ctx)))
+}
+
+// runAbsent does the work beside a file that only stands for the table.
+func (s *stay) runAbsent(ctx context.Context, kept keepsake, v visit, work func(visit) error) (err error) {
+	s.kept = kept
+	if err := errors.Join(stub(s.path), kept.lay(s.path)); err != nil {
+		return err
+	}
+	if v.shelf, err = s.shelve(ctx, filepath.Dir(s.path)); err != nil {
+		return err
+	}
+	if kept.Version != s.version() {
+		// What is known of the last backup is about another content.
+		if err := os.Remove(besideOf(s.path, ".backup")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return work(v)
+	}
+	if err := work(v); err != nil {
+		return err
+	}
+	return s.remember(context.WithoutCancel(ctx))
 }
 
 // bring fetches the table, and moves what its -wal has into it.

@@ -56,9 +56,7 @@ func (h *handler) task(v visit) (task, error) {
 	case "compact":
 		return adapt(compact.New(compact.Config{Shelf: v.shelf, NeedBackup: true, Now: h.Now})), nil
 	case "backup":
-		return adapt(backup.New(backup.Config{
-			Shelf: v.shelf, Catalogue: h.catalogue, Objects: h.backups, Bucket: h.address, ToolVersion: toolVersion(), Now: h.Now,
-		})), nil
+		return adapt(h.backup(v)), nil
 	case "verify":
 		return adapt(verify.New(verify.Config{
 			Shelf: v.shelf, Catalogue: h.catalogue, Bucket: h.address, ScrubRate: h.set.ScrubRate, Held: v.held, Now: h.Now,
@@ -71,6 +69,10 @@ func (h *handler) task(v visit) (task, error) {
 		})), nil
 	}
 	return nil, fmt.Errorf("%s is no function that works on one table", h.set.Function)
+}
+
+func (h *handler) backup(v visit) *backup.Function {
+	return backup.New(backup.Config{Shelf: v.shelf, Catalogue: h.catalogue, Objects: h.backups, Bucket: h.address, ToolVersion: toolVersion(), Now: h.Now})
 }
 
 // restorer restores in place: a file elsewhere would be gone with the sandbox.
