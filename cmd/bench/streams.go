@@ -58,13 +58,16 @@ func (b *bench) measureStreams(ctx context.Context, tables, streams int) (rows [
 	if err != nil {
 		return rows, err
 	}
-	err = watch(fmt.Sprintf("service with %d browsers, idle", streams), rest)
+	_, err = browsers.looked(ctx, 1)
+	if err == nil {
+		err = watch(fmt.Sprintf("service with %d browsers, idle", streams), rest)
+	}
 	if err == nil {
 		err = watch(fmt.Sprintf("service with %d browsers, drills of all tables", streams), func() (string, error) {
 			if err := s.work(ctx, tables); err != nil {
 				return "", err
 			}
-			return browsers.told(ctx)
+			return browsers.looked(ctx, 3) // when they came, at the begin of the run and at its end
 		})
 	}
 	stop()
@@ -295,8 +298,8 @@ func (p *browser) look(ctx context.Context, s *served, due <-chan struct{}) erro
 	return nil
 }
 
-// told waits until all pages have what happened, and says how many messages there were.
-func (b *browsers) told(ctx context.Context) (string, error) {
+// looked waits until all pages have the same newest event and have looked so often, and says how many messages there were.
+func (b *browsers) looked(ctx context.Context, times int64) (string, error) {
 	for {
 		select {
 		case err := <-b.failed:
@@ -304,12 +307,12 @@ func (b *browsers) told(ctx context.Context) (string, error) {
 		default:
 		}
 		first := b.all[0].newest.Load()
-		same, kept, progress, lost, looks := first > 0, int64(0), int64(0), int64(0), int64(0)
+		same, kept, progress, lost, looks := true, int64(0), int64(0), int64(0), int64(0)
 		for _, p := range b.all {
-			same = same && p.newest.Load() == first
+			same = same && p.newest.Load() == first && p.looks.Load() >= times
 			kept, progress, lost, looks = kept+p.kept.Load(), progress+p.progress.Load(), lost+p.lost.Load(), looks+p.looks.Load()
 		}
-		if same && looks >= int64(2*len(b.all)) { // at the begin of the run and at its end
+		if same {
 			return fmt.Sprintf("%d events and %d messages of progress delivered, %d lost, %d looks at all tables", kept, progress, lost, looks), nil
 		}
 		if err := rest(ctx, 10*time.Millisecond); err != nil {

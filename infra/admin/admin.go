@@ -113,6 +113,7 @@ type Options struct {
 
 // Timing is how long things may take. Zero fields are the defaults.
 type Timing struct {
+	Head  time.Duration // for a client to send the line and the headers of a request; default 10 s
 	Body  time.Duration // for a client to send the body of a request; default 10 s
 	Write time.Duration // for a client to take a part of an answer, or an event; default 30 s
 	Slow  time.Duration // a client that takes longer for one event loses its stream; default 5 s
@@ -121,6 +122,7 @@ type Timing struct {
 }
 
 func (t *Timing) fill() {
+	t.Head = cmp.Or(t.Head, 10*time.Second)
 	t.Body = cmp.Or(t.Body, 10*time.Second)
 	t.Write = cmp.Or(t.Write, 30*time.Second)
 	t.Slow = cmp.Or(t.Slow, 5*time.Second)
@@ -141,6 +143,7 @@ type Server struct {
 	plans        *plans
 	chronicle    *chronicle
 	streams      *streams
+	router       *router
 	api          huma.API
 	handler      http.Handler
 	http         *http.Server
@@ -156,8 +159,8 @@ func New(h House, opts Options) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.http = newHTTP(s.log)
 	s.opts.Timing.fill()
+	s.http = newHTTP(s.log, s.opts.Timing)
 	if s.opts.Refresh == nil {
 		s.opts.Refresh = func(context.Context) error { return nil }
 	}
@@ -167,7 +170,8 @@ func New(h House, opts Options) (*Server, error) {
 	}
 	s.opts.Build = cmp.Or(s.opts.Build, page.build())
 	s.started, s.plans = s.now(), newPlans(s.opts.Timing.Plan)
-	mux := http.NewServeMux()
+	mux := &router{ServeMux: http.NewServeMux()}
+	s.router = mux
 	s.api = humago.New(mux, s.config())
 	s.register()
 	if err := s.addPlain(mux, page); err != nil {
@@ -244,7 +248,7 @@ func (s *Server) register() {
 }
 
 // addPlain adds what is no part of the API.
-func (s *Server) addPlain(mux *http.ServeMux, page http.Handler) error {
+func (s *Server) addPlain(mux *router, page http.Handler) error {
 	if e := s.api.OpenAPI().Components.Schemas.Map()["ErrorModel"]; e != nil {
 		for name, schema := range huma.SchemaFromType(s.api.OpenAPI().Components.Schemas, typeOf[Problem]()).Properties {
 			e.Properties[name] = schema
@@ -268,7 +272,7 @@ func (s *Server) addPlain(mux *http.ServeMux, page http.Handler) error {
 }
 
 // noSuchRoute answers what no route of the API is for.
-func noSuchRoute(mux *http.ServeMux) http.Handler {
+func noSuchRoute(mux *router) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 			other := r.Clone(r.Context())

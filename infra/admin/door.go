@@ -54,6 +54,11 @@ func (s *Server) door(inside http.Handler) http.Handler {
 			s.opts.Lambda.ServeHTTP(w, r) // its bodies may be larger
 			return
 		}
+		if r.ContentLength > MaxBody {
+			h.Set("Connection", "close") // rather than read what nobody wants
+			problem(http.StatusRequestEntityTooLarge, "the body is too large", hints[http.StatusRequestEntityTooLarge]).write(w)
+			return
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBody+1) // one more, so that the API sees that it is too much
 		inside.ServeHTTP(w, r)
 	})

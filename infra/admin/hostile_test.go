@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +56,7 @@ func TestForeignHostsAndOrigins(t *testing.T) {
 		"no origin": {"Origin", "null"}, "another port": {"Origin", "http://127.0.0.1:1"},
 	} {
 		c := g.signIn(Operator)
-		for _, r := range routesOf(g.server) {
+		for _, r := range routesOf(t, g.server) {
 			if r.method == http.MethodGet {
 				continue
 			}
@@ -74,17 +75,16 @@ var hostileNames = []string{
 	"%ff%fe", "таблица", "orders%0d%0aX-Evil:1", strings.Repeat("a", 300), "-rf", "'; DROP TABLE runs; --", "${HOME}", "con", "orders%3Bx", "%E2%80%AEsredro", "~root", "orders%5c..",
 }
 
+var parameter = regexp.MustCompile(`\{\w+\}`)
+
 func TestHostileNames(t *testing.T) {
 	g := newRig(t, nil, "orders")
 	for _, name := range hostileNames {
-		for _, r := range routesOf(g.server) {
+		for _, r := range routesOf(t, g.server) {
 			if !strings.Contains(r.path, "{") {
 				continue
 			}
-			path := r.path
-			for _, parameter := range []string{"{table}", "{id}", "{job}"} {
-				path = strings.ReplaceAll(path, parameter, name)
-			}
+			path := parameter.ReplaceAllLiteralString(r.path, name)
 			if strings.HasSuffix(r.path, "/redeliver") {
 				continue // the id goes to the alerts, which know theirs
 			}
@@ -108,14 +108,17 @@ func TestHostileNames(t *testing.T) {
 }
 
 // raw sends a path as it is written, and gives the status of the answer.
-func (g *rig) raw(method, path string) (int, error) {
+func (g *rig) raw(method, path string) (int, error) { return g.announce(method, path, 2, "{}") }
+
+// announce sends the headers of a request with a body of so many bytes, and what there is of it.
+func (g *rig) announce(method, path string, length int, body string) (int, error) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(g.base, "http://"))
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
-		method, strings.ReplaceAll(path, " ", "%20"), g.tokens[Operator]); err != nil {
+	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		method, strings.ReplaceAll(path, " ", "%20"), g.tokens[Operator], length, body); err != nil {
 		return 0, err
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -157,6 +160,13 @@ func TestBodies(t *testing.T) {
 	for _, kind := range []string{"text/plain", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data"} {
 		g.call(Operator, "POST", "/api/admin/compact", `{}`, "Content-Type", kind).problem(http.StatusUnsupportedMediaType)
 	}
+	for _, r := range routesOf(t, g.server) {
+		if r.method != http.MethodGet {
+			if got, err := g.announce(r.method, r.example(), 10<<20, ""); err != nil || got != http.StatusRequestEntityTooLarge {
+				t.Errorf("%s with ten megabytes: %d, %v", r, got, err)
+			}
+		}
+	}
 	g.untouched()
 	// Nobody has to send a body that says nothing.
 	r := g.request("POST", "/api/admin/compact", nil)
@@ -182,7 +192,9 @@ func TestLargeHeadersAndManyParameters(t *testing.T) {
 
 // TestSlowClients: a body that never comes, and an answer that nobody takes, end.
 func TestSlowClients(t *testing.T) {
-	g := newRig(t, func(o *Options) { o.Timing = Timing{Body: 20 * time.Millisecond, Write: 20 * time.Millisecond} }, "orders")
+	g := newRig(t, func(o *Options) {
+		o.Timing = Timing{Head: 20 * time.Millisecond, Body: 20 * time.Millisecond, Write: 20 * time.Millisecond}
+	}, "orders")
 	conn, err := net.Dial("tcp", strings.TrimPrefix(g.base, "http://"))
 	g.Must(err)
 	defer conn.Close()
@@ -196,7 +208,20 @@ func TestSlowClients(t *testing.T) {
 		g.Must(resp.Body.Close())
 	}
 	g.untouched()
+	g.neverEndsItsHeaders()
 	g.neverReads()
+}
+
+// neverEndsItsHeaders begins a request, and says no more: the service hangs up.
+func (g *rig) neverEndsItsHeaders() {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.base, "http://"))
+	g.Must(err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-More:")
+	g.Must(err)
+	if answer, err := io.ReadAll(conn); err == nil && strings.HasPrefix(string(answer), "HTTP/1.1 2") {
+		g.T.Errorf("%s", answer)
+	}
 }
 
 // neverReads asks again and again on one connection, and takes no answer: at some time the service cuts it.

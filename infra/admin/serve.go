@@ -15,8 +15,7 @@ import (
 const (
 	maxConnections = 1024
 	maxHeader      = 32 << 10
-	headerPatience = 10 * time.Second // for a request's line and headers
-	idlePatience   = 2 * time.Minute  // between requests on one connection
+	idlePatience   = 2 * time.Minute // between requests on one connection
 )
 
 // Serve answers on a listener until Shutdown. Clients that are slow, or too many, are cut off.
@@ -38,7 +37,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-func newHTTP(log *slog.Logger) *http.Server {
-	return &http.Server{ReadHeaderTimeout: headerPatience, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeader,
+func newHTTP(log *slog.Logger, timing Timing) *http.Server {
+	return &http.Server{ReadHeaderTimeout: timing.Head, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 }

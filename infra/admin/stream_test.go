@@ -255,6 +255,64 @@ func TestStreamsEndWithTheService(t *testing.T) {
 	}
 }
 
+// TestStuckClientsHoldNobodyUp: clients that never read cost a bounded amount of memory, others miss nothing because of them, and when all have
+// gone nothing of them is left.
+func TestStuckClientsHoldNobodyUp(t *testing.T) {
+	g := newRig(t, nil)
+	const stuck, published, size = 8, 4000, 20_000 // 80 MB of progress
+	conns := []*websocket.Conn{g.mustListen("")}
+	next(t, conns[0])
+	for range stuck {
+		conns = append(conns, g.mustListen("")) // and never reads
+	}
+	over := g.bus.Subscribe(events.SubscribeOptions{Want: func(e events.Event) bool { return e.Type == events.Prefix+"backup_overdue" }})
+	defer over.Close()
+	before := heap()
+	for i := range published {
+		g.bus.Publish(events.Event{Type: events.RunProgress, Data: json.RawMessage(fmt.Sprintf(`{"note":"%d%s"}`, i, strings.Repeat("x", size)))})
+		if i%1000 == 999 {
+			g.publish(i)
+			if _, err := over.Next(t.Context()); err != nil { // the bus has handed on what was before
+				t.Fatal(err)
+			}
+		}
+	}
+	if grown := heap() - before; grown > 40<<20 {
+		t.Errorf("%d bytes more are held after %d were published", grown, published*size)
+	}
+	if d := g.bus.Dropped(); d > 0 {
+		t.Errorf("the bus dropped %d", d)
+	}
+	for kept := 0; kept < published/1000; {
+		if m := next(t, conns[0]); m.Type == "backup_overdue" {
+			kept++
+			if m.N != kept*1000-1 {
+				t.Fatalf("%+v", m)
+			}
+		}
+	}
+	for _, conn := range conns {
+		g.Must(conn.CloseNow())
+	}
+	for g.listeners() > 0 || strings.Contains(stacks(), "admin.(*listener)") {
+		runtime.Gosched()
+	}
+}
+
+// heap is how much is reachable.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// stacks are those of all goroutines.
+func stacks() string {
+	b := make([]byte, 16<<20)
+	return string(b[:runtime.Stack(b, true)])
+}
+
 // TestFiftyStreams: each gets every event in order; one too many is turned away.
 func TestFiftyStreams(t *testing.T) {
 	g := newRig(t, nil)

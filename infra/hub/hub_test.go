@@ -25,7 +25,8 @@ type client struct {
 	base string
 }
 
-func start(t *testing.T) client {
+// open makes the stores.
+func open(t testing.TB) Stores {
 	t.Helper()
 	own := func(name string) stores.Table {
 		handle, err := table.Open(context.Background(), filepath.Join(t.TempDir(), name+".db"), table.Options{})
@@ -51,6 +52,12 @@ func start(t *testing.T) client {
 	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+func start(t *testing.T) client {
+	t.Helper()
+	s := open(t)
 	mux := http.NewServeMux()
 	config := huma.DefaultConfig("hub", "1")
 	config.DocsPath, config.RejectUnknownQueryParameters = "", true
