@@ -95,12 +95,14 @@ type cut struct {
 	sw    *swapper
 	old   *session
 	fresh *session
-	shm   string // where the name of the old -shm is kept
+	shm   string   // where the name of the old -shm is kept
+	wal   *os.File // the last that holds the new file's own WAL, whose name is gone
 	proof proof
 	took  time.Duration
 }
 
 func (c *cut) make(ctx, waiting context.Context) error {
+	defer c.dropWAL()
 	s := c.old
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,6 +119,9 @@ func (c *cut) make(ctx, waiting context.Context) error {
 		if err := c.sw.d.sync(c.newFile); err != nil {
 			return err
 		}
+	}
+	if err := c.copy.shrink(ctx); err != nil {
+		return err
 	}
 	release, err := c.t.writeLock(waiting)
 	if err != nil {
@@ -155,6 +160,7 @@ func (c *cut) finish(ctx context.Context) error {
 		return c.carryOver(ctx, set, false)
 	})
 	if err == nil {
+		c.wal, c.copy.tail.file = c.copy.tail.file, nil
 		err = c.copy.close()
 		c.copy = nil
 	}
@@ -162,6 +168,13 @@ func (c *cut) finish(ctx context.Context) error {
 		err = c.sw.d.sync(c.newFile)
 	}
 	return errors.Join(err, <-settled)
+}
+
+// dropWAL frees the new file's own WAL when the writer goes on: the file system keeps whoever frees a file waiting for its journal.
+func (c *cut) dropWAL() {
+	if c.wal != nil {
+		_ = c.wal.Close() // only read
+	}
 }
 
 // exchange puts the new file in place of the old one, and opens it. After an error the old one is open again.

@@ -17,7 +17,8 @@ var ways = []string{"vacuum", "copy in", "in place", "slices", "online"}
 
 const (
 	offered  = 2 * time.Millisecond // between two writes
-	baseline = 3 * time.Second      // of writes without a compaction
+	baseline = 5 * time.Second      // of writes without a compaction
+	after    = time.Second          // of writes when it is done: what was replaced is being freed
 	patience = 10 * time.Minute
 )
 
@@ -58,12 +59,14 @@ func measure(ctx context.Context, way, path, profile string) (m measured, err er
 	start := time.Now()
 	report, err := u.compact(ctx, phases.tell)
 	took := time.Since(start)
+	phases.tell("afterwards", 0, 0)
+	time.Sleep(after)
 	during, reads, usersErr := busy.end()
 	if err := errors.Join(err, usersErr, endProfile()); err != nil {
 		return m, err
 	}
 	m.WallUS, m.Writes = took.Microseconds(), len(during)
-	m.Share = float64(len(during)) / took.Seconds() / perSecond
+	m.Share = float64(len(during)) / (took + after).Seconds() / perSecond
 	m.P50, m.P99, m.Max = quantiles(durations(during))
 	m.MaxIn = phases.at(longest(during))
 	_, _, m.ReadMax = quantiles(durations(reads))
