@@ -1,6 +1,7 @@
 package tablekeeper_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -108,6 +109,7 @@ func TestEveryParameterReachesWhoNeedsIt(t *testing.T) {
 
 type resource struct {
 	Type           string         `yaml:"Type"`
+	Condition      string         `yaml:"Condition"`
 	DeletionPolicy string         `yaml:"DeletionPolicy"`
 	Properties     map[string]any `yaml:"Properties"`
 }
@@ -115,15 +117,35 @@ type resource struct {
 // raw is the template as YAML, with tags read as the texts behind them.
 func raw(t *testing.T) map[string]resource {
 	t.Helper()
+	resources, _ := rawAll(t)
+	return resources
+}
+
+// rawParameters are the defaults of the parameters.
+func rawParameters(t *testing.T) map[string]string {
+	t.Helper()
+	_, parameters := rawAll(t)
+	return parameters
+}
+
+func rawAll(t *testing.T) (map[string]resource, map[string]string) {
+	t.Helper()
 	var doc struct {
-		Resources map[string]resource `yaml:"Resources"`
+		Resources  map[string]resource `yaml:"Resources"`
+		Parameters map[string]struct {
+			Default any `yaml:"Default"`
+		} `yaml:"Parameters"`
 	}
 	text := regexp.MustCompile(`!(Ref|Sub|GetAtt|If|Not|Equals|Split) `).ReplaceAllString(string(tablekeeper.Template), "")
 	text = regexp.MustCompile(`Sub "([^"]*)"`).ReplaceAllString(text, `"$1"`)
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		t.Fatal(err)
 	}
-	return doc.Resources
+	parameters := map[string]string{}
+	for name, p := range doc.Parameters {
+		parameters[name] = fmt.Sprint(p.Default)
+	}
+	return doc.Resources, parameters
 }
 
 // walk calls f for every map in v.
