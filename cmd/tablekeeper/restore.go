@@ -168,8 +168,12 @@ func (p *program) tellReplaced(now restore.Replaces) {
 
 // confirm wants the table's name typed by a person.
 func (p *program) confirm(table string) error {
+	return p.confirmDoing(table, "restoring "+table+" in place")
+}
+
+func (p *program) confirmDoing(table, doing string) error {
 	if !p.screen.Interactive {
-		return fail(exitUnsure, "--yes, if that is what you want", "restoring %s in place needs to be confirmed; nothing was changed", table)
+		return fail(exitUnsure, "--yes, if that is what you want", "%s needs to be confirmed; nothing was changed", doing)
 	}
 	fmt.Fprintf(p.stderr, "Type %s to go on: ", table)
 	answer, _ := bufio.NewReader(p.stdin).ReadString('\n')

@@ -24,6 +24,8 @@ type Event struct {
 	DryRun     bool     `json:"dry_run"`      // only say what would be done
 	MaxPauseMS int64    `json:"max_pause_ms"` // over the table's setting; 0: that
 	Threshold  *float64 `json:"threshold"`    // over the table's setting, 0 to 1
+	// Convert writes the whole table anew with auto_vacuum=incremental or none, whatever is free in it, and whatever the window.
+	Convert string `json:"convert,omitempty"`
 }
 
 // Entry is the report of one table. Sizes are in bytes.
@@ -89,6 +91,9 @@ func (f *Function) Tables(_ context.Context, event Event) ([]string, error) {
 	if event.MaxPauseMS < 0 {
 		return nil, &functions.EventError{Problem: fmt.Sprintf("max_pause_ms %d is negative", event.MaxPauseMS), Try: "it is in milliseconds; leave it out for the table's setting"}
 	}
+	if c := event.Convert; c != "" && c != table.Incremental && c != table.NoAutoVacuum {
+		return nil, &functions.EventError{Problem: fmt.Sprintf("convert: %q is nothing that a table can be converted to", c), Try: "incremental or none"}
+	}
 	return functions.Names(f.Shelf, event.Tables)
 }
 
@@ -108,7 +113,7 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 		entry.Skip("recovering", "the table is being recovered")
 		return entry, nil
 	}
-	if !event.Force && !event.DryRun && !t.Settings.Open(start) {
+	if !event.Force && !event.DryRun && event.Convert == "" && !t.Settings.Open(start) {
 		entry.Skip("outside_window", "the next window opens at "+t.Settings.NextOpen(start).UTC().Format(time.RFC3339))
 		return entry, nil
 	}
@@ -116,7 +121,7 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 	if lacks != "" {
 		entry.Notes = append(entry.Notes, lacks)
 	}
-	if lacks != "" && f.NeedBackup && !event.Force && !event.DryRun {
+	if (lacks != "" || event.Convert != "") && f.NeedBackup && !event.Force && !event.DryRun {
 		if ready, err := f.secure(ctx, event, t, p, &entry); !ready || err != nil {
 			return entry, err
 		}
@@ -139,12 +144,16 @@ func lacksBackup(t shelf.Table) string {
 	return ""
 }
 
-// secure has a backup made of a table that has work to be done and no good backup; ready is false if the entry says why there is
+// secure has a backup made of a table that has work to be done and no good backup, or is to be written anew altogether; ready is false if the entry says why there is
 // nothing to be done, or no backup. A table without work is skipped for that.
 func (f *Function) secure(ctx context.Context, event Event, t shelf.Table, p functions.Progress, entry *Entry) (ready bool, err error) {
 	event.DryRun = true
 	if err := f.compact(ctx, event, t, p, entry); err != nil || entry.Reason != table.DryRun {
 		return false, err
+	}
+	if f.BackUp == nil && lacksBackup(t) == "" {
+		entry.Reason, entry.Detail = "", ""
+		return true, nil
 	}
 	if f.BackUp == nil {
 		entry.Skip("no_backup", "a compaction is not begun without a good backup; --force does")
@@ -162,7 +171,9 @@ func (f *Function) secure(ctx context.Context, event Event, t shelf.Table, p fun
 		entry.Skip("no_backup", lacks)
 		return false, nil
 	}
-	entry.Notes = []string{"it had no good backup: one was made first"}
+	if len(entry.Notes) > 0 {
+		entry.Notes = []string{"it had no good backup: one was made first"}
+	}
 	entry.Reason, entry.Detail = "", ""
 	return true, nil
 }
@@ -170,6 +181,7 @@ func (f *Function) secure(ctx context.Context, event Event, t shelf.Table, p fun
 func (f *Function) options(event Event, t shelf.Table, p functions.Progress) table.CompactOptions {
 	opts := table.CompactOptions{
 		Threshold: t.Settings.Threshold, Force: event.Force, MaxPause: t.Settings.MaxPause, Wait: f.Wait, DryRun: event.DryRun,
+		Convert:  event.Convert,
 		Progress: func(phase string, done, total int64) { p.Tell(done, total, phase) },
 	}
 	if event.Threshold != nil {

@@ -27,6 +27,7 @@ const (
 	NotSupported   = "unsupported"     // the schema needs what is not here
 	DryRun         = "dry_run"         // it would be compacted
 	Damaged        = "corrupt"         // the table failed its check: nothing was done, or see the error
+	Unchanged      = "unchanged"       // the table is of the wanted kind already
 )
 
 // CompactOptions say when and how to compact. The zero value compacts what is free to more than a tenth, within a second.
@@ -36,7 +37,9 @@ type CompactOptions struct {
 	MaxPause  time.Duration // how long writers may be kept waiting at a time; 0: 1 s
 	Wait      time.Duration // how long to wait for the write lock; 0: 5 s
 	DryRun    bool          // only say what would be done
-	Progress  func(phase string, done, total int64)
+	// Convert, if not "", has the whole table written anew with this auto_vacuum, whatever is free in it: to incremental or none.
+	Convert  string
+	Progress func(phase string, done, total int64)
 }
 
 func (o *CompactOptions) defaults() {
@@ -177,7 +180,9 @@ func (k *compaction) measure(ctx context.Context) error {
 	k.take(s)
 	k.plan()
 	switch {
-	case !k.opts.Force && (s.FreeRatio <= k.opts.Threshold || s.FreePages == 0):
+	case k.opts.Convert == s.AutoVacuum:
+		k.skip(Unchanged, "it has auto_vacuum=%s", s.AutoVacuum)
+	case k.idle():
 		k.skip(BelowThreshold, "%.1f %% of the pages are free", 100*s.FreeRatio)
 	case k.PredictedPauseMS > k.opts.MaxPause.Milliseconds():
 		k.wouldBlock()
@@ -185,6 +190,11 @@ func (k *compaction) measure(ctx context.Context) error {
 		return k.room()
 	}
 	return nil
+}
+
+// idle: there is too little to gain.
+func (k *compaction) idle() bool {
+	return k.opts.Convert == "" && !k.opts.Force && (k.before.FreeRatio <= k.opts.Threshold || k.before.FreePages == 0)
 }
 
 func (k *compaction) take(s Stats) {
@@ -200,6 +210,8 @@ func (k *compaction) room() error {
 	case errors.Is(err, ErrNoSpace):
 		k.skip(NoSpace, "%v", err)
 		return nil
+	case err == nil && k.opts.DryRun && k.opts.Convert != "":
+		k.skip(DryRun, "auto_vacuum=%s would become %s", k.before.AutoVacuum, k.opts.Convert)
 	case err == nil && k.opts.DryRun:
 		k.skip(DryRun, "about %d bytes to gain", k.GainBytes())
 	}
@@ -254,8 +266,7 @@ func (k *compaction) copyInFirst(ctx context.Context) error {
 	}
 	k.note("%v, %d times", errMoved, mostCopyIns)
 	if k.vacuumPause() > k.opts.MaxPause {
-		k.skip(TooBusy, "a VACUUM would hold writers for about %d ms, %d ms are allowed: try again in a quieter hour, or convert the table once to "+
-			"auto_vacuum=incremental", k.vacuumPause().Milliseconds(), k.opts.MaxPause.Milliseconds())
+		k.skip(TooBusy, "a VACUUM would hold writers for about %d ms, %d ms are allowed: try again in a quieter hour"+k.adviseConversion(), k.vacuumPause().Milliseconds(), k.opts.MaxPause.Milliseconds())
 		return nil
 	}
 	k.planVacuum()
@@ -272,9 +283,12 @@ func (k *compaction) copyInFirst(ctx context.Context) error {
 
 func (k *compaction) compact(ctx context.Context) error {
 	var err error
-	if k.Strategy == strategySlices {
+	switch k.Strategy {
+	case strategySlices:
 		err = k.slices(ctx)
-	} else {
+	case strategyHeader:
+		err = k.changeHeader(ctx)
+	default:
 		err = k.vacuum(ctx)
 	}
 	if err == nil && k.before.JournalMode == "wal" && !k.owned {
@@ -350,6 +364,9 @@ func (k *compaction) measureAfter(ctx context.Context) error {
 		return err
 	}
 	k.BytesAfter, k.PagesAfter = s.Bytes, s.PageCount
+	if k.Status == Compacted && k.opts.Convert != "" && s.AutoVacuum != k.opts.Convert {
+		return fmt.Errorf("it was to have auto_vacuum=%s and has %s: %w", k.opts.Convert, s.AutoVacuum, ErrUnsupported)
+	}
 	if s.Bytes > s.PageCount*s.PageSize {
 		k.note("%d bytes more will be given back when readers let go of the WAL", s.Bytes-s.PageCount*s.PageSize)
 	}

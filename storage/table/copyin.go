@@ -169,7 +169,10 @@ func (c *copyIn) vacuumInto(ctx context.Context, from string) error {
 		return err
 	}
 	even := evenOut(c.file)
-	err = conn.exec(ctx, "VACUUM INTO ?", c.file)
+	err = conn.convert(ctx, c.opts.Convert)
+	if err == nil {
+		err = conn.exec(ctx, "VACUUM INTO ?", c.file)
+	}
 	return errors.Join(err, even(), conn.close())
 }
 

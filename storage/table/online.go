@@ -252,7 +252,10 @@ func (o *online) duplicate(ctx context.Context) (err error) {
 	}
 	o.opts.Progress("copy", 0, 1)
 	even := evenOut(o.newFile)
-	err = inBackground(func() error { return c.exec(ctx, "VACUUM INTO ?", o.newFile) })
+	err = c.convert(ctx, o.opts.Convert)
+	if err == nil {
+		err = inBackground(func() error { return c.exec(ctx, "VACUUM INTO ?", o.newFile) })
+	}
 	if err = errors.Join(err, even(), c.close()); err != nil {
 		return fmt.Errorf("copy the table: %w", err)
 	}

@@ -77,13 +77,17 @@ func (k *compaction) measureOwned(ctx context.Context) error {
 	}
 	k.take(s)
 	k.plan()
-	if !k.opts.Force && (s.FreeRatio <= k.opts.Threshold || s.FreePages == 0) {
+	if k.opts.Convert == s.AutoVacuum {
+		k.skip(Unchanged, "it has auto_vacuum=%s", s.AutoVacuum)
+		return nil
+	}
+	if k.idle() {
 		k.skip(BelowThreshold, "%.1f %% of the pages are free", 100*s.FreeRatio)
 		return nil
 	}
-	if inPlace := k.PredictedPauseMS; inPlace > min(ownedPause, k.opts.MaxPause).Milliseconds() {
+	if inPlace := k.PredictedPauseMS; k.Strategy == strategyCopyIn || inPlace > min(ownedPause, k.opts.MaxPause).Milliseconds() {
 		k.Strategy, k.PredictedPauseMS = strategyOnline, cutPause.Milliseconds()
-		k.note("a VACUUM would hold writers for about %d ms: the table is copied beside itself instead", inPlace)
+		k.note("in place, writers would be held for about %d ms: the table is copied beside itself instead", inPlace)
 		k.addUp()
 	}
 	return k.room()
@@ -139,6 +143,5 @@ func (t *Table) inPlace(ctx context.Context, k *compaction) error {
 
 // wouldBlock says what an operator can do.
 func (k *compaction) wouldBlock() {
-	k.skip(WouldBlock, "writers would wait for about %d ms, %d ms are allowed: raise the pause, choose a window in which it may be longer, "+
-		"or convert the table once to auto_vacuum=incremental", k.PredictedPauseMS, k.opts.MaxPause.Milliseconds())
+	k.skip(WouldBlock, "writers would wait for about %d ms, %d ms are allowed: raise the pause, choose a window in which it may be longer"+k.adviseConversion(), k.PredictedPauseMS, k.opts.MaxPause.Milliseconds())
 }

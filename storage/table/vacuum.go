@@ -23,7 +23,9 @@ const (
 // costs time, and is of no use if somebody writes meanwhile.
 func (k *compaction) plan() {
 	switch {
-	case k.before.AutoVacuum == "incremental" && k.FreeBefore > 0:
+	case k.opts.Convert != "" && k.before.AutoVacuum != "none" && k.opts.Convert != "none":
+		k.Strategy, k.PredictedPauseMS = strategyHeader, headerPause.Milliseconds()
+	case k.before.AutoVacuum == "incremental" && k.FreeBefore > 0 && k.opts.Convert == "":
 		k.Strategy, k.PredictedPauseMS = strategySlices, stepPause(k.opts.MaxPause).Milliseconds()
 	case k.vacuumPause() <= min(ownedPause, k.opts.MaxPause):
 		k.planVacuum()
@@ -66,6 +68,8 @@ func (k *compaction) needs() []need {
 	switch {
 	case k.Strategy == strategyOnline:
 		return []need{{k.path, used + used/10}} // a copy beside it, and rounds of catching up
+	case k.Strategy == strategyHeader:
+		return []need{{k.path, 16 * k.before.PageSize}}
 	case k.Strategy == strategySlices && wal:
 		return []need{{k.path, min(frames, mostSlice*2*k.before.PageSize)}}
 	case k.Strategy == strategySlices:
@@ -85,6 +89,9 @@ func (k *compaction) needs() []need {
 func (k *compaction) vacuum(ctx context.Context) error {
 	var cookie int64
 	if err := k.conn.row(ctx, "PRAGMA schema_version", &cookie); err != nil {
+		return err
+	}
+	if err := k.conn.convert(ctx, k.opts.Convert); err != nil {
 		return err
 	}
 	// Without a wait inside, the time that the statement takes is the time that it held the lock.
