@@ -3,14 +3,18 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"tablekeeper/cmd/tablekeeper/settings"
 	"tablekeeper/infra/hub"
 	"tablekeeper/jobs"
 	"tablekeeper/jobs/history"
@@ -134,6 +138,65 @@ func (p *patient) settle(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.define = nil
+	return nil
+}
+
+// ofStores is where the table of that name is, if it is one of the stores' nine and is there; it need not look like a table any more.
+func (f *fleet) ofStores(name string) (path string, ok bool) {
+	if _, ok := ownedSchemas()[name]; !ok || f.cfg.Stores == settings.Off {
+		return "", false
+	}
+	path = filepath.Join(f.cfg.Stores, name+".db")
+	if t, err := f.shelf.Get(name); err == nil {
+		return path, t.Path == path
+	}
+	_, err := os.Lstat(path)
+	return path, err == nil
+}
+
+// knows is nil for a table that can be recovered, whatever is left of it.
+func (f *fleet) knows(name string) error {
+	_, err := f.shelf.Get(name)
+	if _, ok := f.ofStores(name); ok {
+		return nil
+	}
+	return err
+}
+
+// ownStore makes a command the owner of the table that an event of recover names, if it is one of the stores' nine: while no service runs, that
+// one's ledger is what tells which pages are damaged. The command itself recovers it; nobody waits for the handle.
+func (h *house) ownStore(ctx context.Context, event json.RawMessage) error {
+	var e struct {
+		Table string `json:"table"`
+	}
+	if err := json.Unmarshal(event, &e); err != nil {
+		return nil //nolint:nilerr // the runner will say so
+	}
+	path, ok := h.ofStores(e.Table)
+	if !ok {
+		return nil
+	}
+	told := make(chan struct{})
+	var once sync.Once
+	handle, err := h.shelf.Own(ctx, e.Table, path, shelf.OwnOptions{
+		Table: table.Options{Logger: h.log, Clock: h.now, RecoverWait: time.Millisecond}, Schema: []string{ownedSchemas()[e.Table]},
+		Recover: func(ctx context.Context, _ string, _ table.Report) error {
+			once.Do(func() { close(told) })
+			<-ctx.Done()
+			return ctx.Err()
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("own the table %s of the stores: %w", e.Table, err)
+	}
+	// What opening it found is reported beside us, and the recovery is to know it.
+	if err := handle.Read(ctx, func(*sql.Tx) error { return nil }); errors.Is(err, table.ErrRecovering) {
+		select {
+		case <-told:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return nil
 }
 

@@ -53,7 +53,7 @@ func (p *program) recover(ctx context.Context, e recovery.Event) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.shelf.Get(e.Table); err != nil {
+	if err := f.knows(e.Table); err != nil {
 		return err
 	}
 	run, err := p.invoke(ctx, f, jobs.Invocation{Function: "recover", Event: event, Type: jobs.Sync})

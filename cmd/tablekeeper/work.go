@@ -104,5 +104,10 @@ func (p *program) invokeHere(ctx context.Context, f *fleet, inv jobs.Invocation)
 	if _, err := h.runner.Reap(ctx); err != nil {
 		f.log.Warn("lost runs were not looked for", "error", err)
 	}
+	if inv.Function == "recover" {
+		if err := h.ownStore(ctx, inv.Event); err != nil {
+			return run, err
+		}
+	}
 	return h.runner.Invoke(ctx, inv)
 }

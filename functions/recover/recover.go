@@ -232,6 +232,11 @@ func (r *recovery) tooOften() error {
 // rehearse says what a recovery would find, and changes nothing: the table stays in service.
 func (r *recovery) rehearse(ctx context.Context) error {
 	r.entry.Skip("dry_run", "nothing was changed")
+	if report := r.Shelf.OwnedReport(r.table.Name); report.Cause != "" { // out of service: there is nothing to scrub
+		r.entry.BadPages, r.entry.Cause = len(report.Pages), string(report.Cause)
+		r.entry.Detail += "; " + report.Err.Error()
+		return nil
+	}
 	if r.handle != nil {
 		scrubbed, err := r.handle.Scrub(ctx, table.ScrubOptions{})
 		r.entry.BadPages = len(scrubbed.Bad)
