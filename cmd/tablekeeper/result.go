@@ -21,6 +21,13 @@ type entry struct {
 	DurationMS int64    `json:"duration_ms"`
 	BlockedMS  int64    `json:"blocked_ms"`
 
+	DryRun           bool    `json:"dry_run"`
+	Strategy         string  `json:"strategy"`
+	FreelistRatio    float64 `json:"freelist_ratio"`
+	GainBytes        int64   `json:"gain_bytes"`
+	PredictedPauseMS int64   `json:"predicted_pause_ms"`
+	DiskNeeded       int64   `json:"disk_needed"`
+
 	BytesBefore int64  `json:"bytes_before"`
 	BytesAfter  int64  `json:"bytes_after"`
 	Backup      string `json:"backup"`
@@ -73,12 +80,21 @@ func (e entry) sentence() string {
 		return fmt.Sprintf("%s looked at, %s freed in %s", screen.Count(e.Tables, "table"), screen.Bytes(e.BytesFreed), took)
 	case "skipped":
 		detail := e.Detail
+		if e.DryRun && e.Strategy != "" {
+			detail += e.cost()
+		}
 		if detail == "" && e.Holder != "" {
 			detail = "by " + e.Holder
 		}
 		return joinWords(strings.ReplaceAll(e.Reason, "_", " "), detail)
 	}
 	return cmp.Or(e.Detail, e.Error, strings.ReplaceAll(e.Reason, "_", " "))
+}
+
+// cost is what a compaction would give and take.
+func (e entry) cost() string {
+	return fmt.Sprintf("; %.0f %% free, %s to gain, by %s: writers would wait about %d ms, %s of disk needed", 100*e.FreelistRatio, screen.Bytes(e.GainBytes),
+		e.Strategy, e.PredictedPauseMS, screen.Bytes(e.DiskNeeded))
 }
 
 func (e entry) backup() string {

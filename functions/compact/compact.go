@@ -117,6 +117,9 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 		entry.Skip("outside_window", "the next window opens at "+t.Settings.NextOpen(start).UTC().Format(time.RFC3339))
 		return entry, nil
 	}
+	if event.DryRun && !t.Settings.Open(start) {
+		entry.Notes = append(entry.Notes, "it is compacted in its windows only; the next one opens at "+t.Settings.NextOpen(start).UTC().Format(time.RFC3339))
+	}
 	lacks := lacksBackup(t)
 	if lacks != "" {
 		entry.Notes = append(entry.Notes, lacks)

@@ -83,8 +83,13 @@ func TestWindows(t *testing.T) {
 	if !strings.Contains(entry.Detail, "2026-11-23T02:00:00Z") {
 		t.Errorf("%+v", entry)
 	}
-	run(t, f, Event{DryRun: true}, functions.Skipped, "dry_run")
+	if dry := run(t, f, Event{DryRun: true}, functions.Skipped, "dry_run"); !strings.Contains(strings.Join(dry.Notes, "\n"), "opens at 2026-11-23T02:00:00Z") {
+		t.Errorf("%+v", dry)
+	}
 	f.Jump(17 * time.Hour)
+	if dry := run(t, f, Event{DryRun: true}, functions.Skipped, "dry_run"); strings.Contains(strings.Join(dry.Notes, "\n"), "window") {
+		t.Errorf("%+v", dry)
+	}
 	run(t, f, Event{}, functions.Compacted, "")
 	f.Jump(17 * time.Hour)
 	run(t, f, Event{Force: true}, functions.Compacted, "")

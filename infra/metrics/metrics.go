@@ -132,8 +132,8 @@ func (m *Metrics) count(e events.Event) {
 		if json.Unmarshal(entry.Report, &report) != nil {
 			continue
 		}
-		// What was skipped held nobody up, and would hide in the average what did.
-		if report.BlockedMS != nil && entry.Status != history.EntrySkipped {
+		// What held nobody up because it was skipped would hide in the average what did. A compaction that was interrupted did.
+		if report.BlockedMS != nil && (entry.Status != history.EntrySkipped || *report.BlockedMS > 0) {
 			m.blocked.WithLabelValues(o.Function).Observe(seconds(*report.BlockedMS))
 		}
 		if o.Function == "recover" && report.Rung != "" {

@@ -110,7 +110,8 @@ func TestRunsAreCounted(t *testing.T) {
 		bus.Publish(ended("probe", history.Succeeded))
 		runtime.Gosched()
 	}
-	bus.Publish(ended("compact", history.Partial, `{"status":"compacted","blocked_ms":20}`, `{"status":"skipped","blocked_ms":0}`, `{"status":"failed"}`))
+	bus.Publish(ended("compact", history.Partial, `{"status":"compacted","blocked_ms":20}`, `{"status":"skipped","blocked_ms":0}`, `{"status":"failed"}`,
+		`{"status":"skipped","reason":"would_block","blocked_ms":500}`))
 	bus.Publish(ended("recover", history.Succeeded, `{"status":"repaired","rung":"pages"}`))
 	bus.Publish(events.Event{Type: events.Prefix + "backup_overdue", Subject: "t", Data: json.RawMessage(`{"detail":"x"}`)})
 	bus.Publish(events.Event{Type: events.Prefix + "odd", Data: json.RawMessage(`[1]`)})
@@ -120,7 +121,7 @@ func TestRunsAreCounted(t *testing.T) {
 	<-counted
 	wantLines(t, scrape(t, m),
 		`tablekeeper_runs_total{function="compact",status="partial"} 1`, `tablekeeper_run_tables_total{function="compact",status="failed"} 1`,
-		`tablekeeper_run_duration_seconds_sum{function="compact"} 1.5`, `tablekeeper_blocked_seconds_count{function="compact"} 1`, `tablekeeper_blocked_seconds_sum{function="compact"} 0.02`,
+		`tablekeeper_run_duration_seconds_sum{function="compact"} 1.5`, `tablekeeper_blocked_seconds_count{function="compact"} 2`, `tablekeeper_blocked_seconds_sum{function="compact"} 0.52`,
 		`tablekeeper_recoveries_total{rung="pages"} 1`, `tablekeeper_events_missed_total 0`)
 }
 

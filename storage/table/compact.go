@@ -213,7 +213,7 @@ func (k *compaction) room() error {
 	case err == nil && k.opts.DryRun && k.opts.Convert != "":
 		k.skip(DryRun, "auto_vacuum=%s would become %s", k.before.AutoVacuum, k.opts.Convert)
 	case err == nil && k.opts.DryRun:
-		k.skip(DryRun, "about %d bytes to gain", k.GainBytes())
+		k.skip(DryRun, "it would be compacted")
 	}
 	return err
 }
