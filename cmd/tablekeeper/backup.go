@@ -14,6 +14,7 @@ A table that fails its check is never stored; one that has not changed is skippe
 		Example: `  tablekeeper backup --all
   tablekeeper --tables ./data --bucket s3://backups/shop?endpoint=http://127.0.0.1:9000 backup orders`,
 		ValidArgsFunction: p.completeTables,
+		Annotations:       goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			patterns, err := s.patterns(args)
 			if err != nil {

@@ -19,7 +19,19 @@ backup.`,
 		Example: `  tablekeeper backups orders
   tablekeeper backups --json`,
 		ValidArgsFunction: p.completeTables,
+		Annotations:       goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			there, err := p.server()
+			if err != nil {
+				return err
+			}
+			if there != nil {
+				reports, tables, err := backupsThere(cmd.Context(), there, args)
+				if err != nil {
+					return err
+				}
+				return p.tellBackups(reports, tables)
+			}
 			s, err := p.openFirst(cmd.Context())
 			if err != nil {
 				return err
@@ -75,12 +87,20 @@ func (p *program) showBackups(ctx context.Context, c *archive.Catalogue, tables 
 			return err
 		}
 		if named && len(all) == 0 {
-			return fail(exitNotFound, "tablekeeper backups lists every table that has one", "table %s has no backup in this bucket", table)
+			return noBackup(table)
 		}
 		for _, b := range all {
 			reports = append(reports, reportBackup(b))
 		}
 	}
+	return p.tellBackups(reports, len(tables))
+}
+
+func noBackup(table string) error {
+	return fail(exitNotFound, "tablekeeper backups lists every table that has one", "table %s has no backup in this bucket", table)
+}
+
+func (p *program) tellBackups(reports []backupReport, tables int) error {
 	if p.json {
 		return p.screen.Document(map[string]any{"backups": reports})
 	}
@@ -94,7 +114,7 @@ func (p *program) showBackups(ctx context.Context, c *archive.Catalogue, tables 
 		p.screen.Table([]string{"table", "made", "size>", "state", "backup"}, rows)
 	}
 	if !p.quiet {
-		p.screen.Line("%s of %s, %s.", screen.Count(len(reports), "backup"), screen.Count(len(tables), "table"), screen.Bytes(bytes))
+		p.screen.Line("%s of %s, %s.", screen.Count(len(reports), "backup"), screen.Count(tables, "table"), screen.Bytes(bytes))
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ the table's users for longer than the pause (1 s by default); all others are ski
   tablekeeper compact orders --max-pause 5s
   tablekeeper compact 'shop-*' --threshold 25% --dry-run`,
 		ValidArgsFunction: p.completeTables,
+		Annotations:       goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			patterns, err := s.patterns(args)
 			if err != nil {

@@ -69,6 +69,8 @@ func explain(err error) (code int, hint string) {
 	switch {
 	case errors.As(err, &coded):
 		code = coded.ExitStatus()
+	case serverStatus(err) != 0:
+		code = serverStatus(err)
 	case errors.As(err, &busy):
 		code, hint = exitLocked, "wait for it: tablekeeper runs list"
 	case errors.As(err, &function):

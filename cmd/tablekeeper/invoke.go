@@ -25,7 +25,7 @@ service does it later, with the template's retries; with --dry-run the event is 
 		Example: `  tablekeeper invoke sweep
   tablekeeper invoke backup -e event.json
   echo '{"tables":["orders"],"force":true}' | tablekeeper invoke compact -e -`,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1), Annotations: goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			payload, err := p.readEvent(event)
 			if err != nil {
@@ -52,6 +52,13 @@ service does it later, with the template's retries; with --dry-run the event is 
 
 // invokeAndShow has the event checked first, so that a wrong one is an error of the command and not a run that failed.
 func (p *program) invokeAndShow(ctx context.Context, inv jobs.Invocation) error {
+	there, err := p.server()
+	switch {
+	case err != nil:
+		return err
+	case there != nil:
+		return p.invokeThere(ctx, there, inv)
+	}
 	f, err := p.openFleet(ctx, false)
 	if err != nil {
 		return err

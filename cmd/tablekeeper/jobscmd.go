@@ -63,7 +63,7 @@ func newJobs(p *program) *cobra.Command {
 		Example: `  tablekeeper jobs
   tablekeeper jobs pause BackupSchedule
   tablekeeper jobs resume BackupSchedule`,
-		Args: knownCommand,
+		Args: knownCommand, Annotations: goesElsewhere(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withJobs(cmd.Context(), func(b jobBoard) error { return p.showJobs(cmd.Context(), b) })
 		},
@@ -74,7 +74,7 @@ func newJobs(p *program) *cobra.Command {
 
 func newPause(p *program, verb, short string) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " JOB", Short: short, Example: "  tablekeeper jobs " + verb + " BackupSchedule", Args: cobra.ExactArgs(1),
+		Use: verb + " JOB", Short: short, Example: "  tablekeeper jobs " + verb + " BackupSchedule", Args: cobra.ExactArgs(1), Annotations: goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withJobs(cmd.Context(), func(b jobBoard) error {
 				if err := b.change(cmd.Context(), verb, args[0]); err != nil {
@@ -98,6 +98,13 @@ type jobBoard interface {
 }
 
 func (p *program) withJobs(ctx context.Context, use func(jobBoard) error) error {
+	there, err := p.server()
+	switch {
+	case err != nil:
+		return err
+	case there != nil:
+		return use(jobsThere{there})
+	}
 	f, err := p.openFleet(ctx, false)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -39,7 +40,7 @@ func scriptParams(dir string) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": exitStatus, "mktable": makeTable, "rows": countRows, "damage": damage, "execsql": runSQL, "rmall": removeAll, "rot": rot, "rename": renameFile, "salvageall": salvageAll, "keygen": makeKey, "fifo": makeFIFO, "await": awaitService, "awaitrun": awaitRun,
+			"status": exitStatus, "mktable": makeTable, "rows": countRows, "damage": damage, "execsql": runSQL, "rmall": removeAll, "rot": rot, "rename": renameFile, "salvageall": salvageAll, "keygen": makeKey, "fifo": makeFIFO, "await": awaitService, "freeport": freePortIn, "awaitrun": awaitRun,
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "race" {
@@ -125,6 +126,16 @@ func awaitService(ts *testscript.TestScript, _ bool, args []string) {
 		runtime.Gosched()
 	}
 	ts.Fatalf("no service on %s", args[0])
+}
+
+// freePortIn names a port that nobody listens on: freeport VARIABLE.
+func freePortIn(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(err)
+	ts.Check(l.Close())
+	ts.Setenv(args[0], port)
 }
 
 // awaitRun waits until the history has a run that ended, by its trigger: awaitrun STATE TRIGGER.

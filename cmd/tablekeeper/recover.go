@@ -8,6 +8,7 @@ import (
 
 	"tablekeeper/cmd/tablekeeper/screen"
 	recovery "tablekeeper/functions/recover"
+	"tablekeeper/infra/admin/client"
 	"tablekeeper/jobs"
 	"tablekeeper/jobs/history"
 )
@@ -28,6 +29,7 @@ ends that, or --accept, if nothing better will come.`,
   tablekeeper recover orders --accept`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: p.completeTables,
+		Annotations:       goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.Table, e.Force = args[0], true // a person has decided
 			return p.recover(cmd.Context(), e)
@@ -45,18 +47,11 @@ func (p *program) recover(ctx context.Context, e recovery.Event) error {
 	if e.Accept && e.DryRun {
 		return usage("leave one of them out", "--accept and --dry-run exclude each other")
 	}
-	event, err := json.Marshal(e)
+	there, err := p.server()
 	if err != nil {
 		return err
 	}
-	f, err := p.openFleet(ctx, false)
-	if err != nil {
-		return err
-	}
-	if err := f.knows(e.Table); err != nil {
-		return err
-	}
-	run, err := p.invoke(ctx, f, jobs.Invocation{Function: "recover", Event: event, Type: jobs.Sync})
+	run, err := p.recoverBy(ctx, there, e)
 	if err != nil {
 		return err
 	}
@@ -65,6 +60,28 @@ func (p *program) recover(ctx context.Context, e recovery.Event) error {
 		p.showRecovered(run.Entries[0])
 	}
 	return err
+}
+
+// recoverBy has the table recovered by a service elsewhere, or, if there is none, here.
+func (p *program) recoverBy(ctx context.Context, there *client.Client, e recovery.Event) (run history.Run, err error) {
+	if there != nil {
+		fields := map[string]any{"reason": e.Reason, "accept": e.Accept, "dry_run": e.DryRun, "force": e.Force, "empty": e.Empty}
+		return p.runThere(ctx, there, func() (string, error) {
+			return there.Start(ctx, client.Work{Function: "recover", Table: e.Table, Event: fields})
+		})
+	}
+	event, err := json.Marshal(e)
+	if err != nil {
+		return run, err
+	}
+	f, err := p.openFleet(ctx, false)
+	if err != nil {
+		return run, err
+	}
+	if err := f.knows(e.Table); err != nil {
+		return run, err
+	}
+	return p.invoke(ctx, f, jobs.Invocation{Function: "recover", Event: event, Type: jobs.Sync})
 }
 
 // showRecovered adds the steps, what is lost, and where the damaged files are.

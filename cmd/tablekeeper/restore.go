@@ -42,6 +42,7 @@ instead of exchanging the file.`,
   tablekeeper restore orders --in-place --yes`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: p.completeTables,
+		Annotations:       goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.event.Table = args[0]
 			return p.restore(cmd.Context(), f)
@@ -62,6 +63,13 @@ instead of exchanging the file.`,
 func (p *program) restore(ctx context.Context, f restoreFlags) error {
 	if f.event.InPlace && f.event.Output != "" {
 		return usage("leave one of them out", "-o and --in-place exclude each other")
+	}
+	there, err := p.server()
+	switch {
+	case err != nil:
+		return err
+	case there != nil:
+		return p.restoreThere(ctx, there, f)
 	}
 	if err := aim(&f.event); err != nil {
 		return err

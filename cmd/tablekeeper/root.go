@@ -24,6 +24,7 @@ type program struct {
 	now            func() time.Time
 
 	flags       settings.Flags
+	away        elsewhere
 	json, quiet bool
 	started     bool // the arguments were in order, so what fails from here on is no usage error
 	screen      *screen.Screen
@@ -53,7 +54,7 @@ globs and paths: --tables, TABLEKEEPER_TABLES, or tables: in tablekeeper.yaml.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return p.begin() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return errors.Join(p.begin(), p.checkElsewhere(cmd)) },
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	root.SuggestionsMinimumDistance = 2
@@ -101,6 +102,7 @@ func (p *program) commonFlags(root *cobra.Command) {
 	f.StringVar(&p.flags.LogLevel, "log-level", "", "`LEVEL` of the log: debug, info, warn or error")
 	f.BoolVar(&p.json, "json", false, "results as JSON; JSON Lines where a command works on many tables")
 	f.BoolVarP(&p.quiet, "quiet", "q", false, "say only what went wrong")
+	p.away.flags(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd.CommandPath()+" --help", "%v", err) })
 }
 

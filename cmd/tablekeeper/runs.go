@@ -28,8 +28,21 @@ func newRuns(p *program) *cobra.Command {
 	return cmd
 }
 
+// runBook is where runs are looked up: the history here, or a service elsewhere.
+type runBook interface {
+	List(ctx context.Context, f history.Filter) (history.Page, error)
+	Get(ctx context.Context, id string) (history.Run, error)
+}
+
 // withHistory opens the history to read. A service may be writing it meanwhile.
-func (p *program) withHistory(ctx context.Context, use func(*history.Store) error) error {
+func (p *program) withHistory(ctx context.Context, use func(runBook) error) error {
+	there, err := p.server()
+	switch {
+	case err != nil:
+		return err
+	case there != nil:
+		return use(there)
+	}
 	cfg, err := p.configure()
 	if err != nil {
 		return err
@@ -57,7 +70,7 @@ func newRunsList(p *program) *cobra.Command {
 		Example: `  tablekeeper runs list
   tablekeeper runs list --table orders --function backup --since 2d
   tablekeeper runs list --status failed,partial,lost --json`,
-		Args: cobra.NoArgs,
+		Args: cobra.NoArgs, Annotations: goesElsewhere(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if since != "" {
 				d, err := settings.ParseDuration(since)
@@ -69,7 +82,7 @@ func newRunsList(p *program) *cobra.Command {
 			if err := checkStatuses(filter.Statuses); err != nil {
 				return err
 			}
-			return p.withHistory(cmd.Context(), func(store *history.Store) error { return p.listRuns(cmd.Context(), store, filter) })
+			return p.withHistory(cmd.Context(), func(store runBook) error { return p.listRuns(cmd.Context(), store, filter) })
 		},
 	}
 	f := cmd.Flags()
@@ -96,7 +109,7 @@ func checkStatuses(statuses []string) error {
 	return nil
 }
 
-func (p *program) listRuns(ctx context.Context, store *history.Store, filter history.Filter) error {
+func (p *program) listRuns(ctx context.Context, store runBook, filter history.Filter) error {
 	page, err := store.List(ctx, filter)
 	if errors.Is(err, history.ErrCursor) {
 		return usage("use the cursor as the last list gave it", "--cursor: %w", err)

@@ -19,9 +19,9 @@ func newRunsShow(p *program) *cobra.Command {
 		Long:  `show takes a run's id, or at least four characters of its beginning or end.`,
 		Example: `  tablekeeper runs show 4f2a91c0
   tablekeeper runs show 4f2a91c0 --follow`,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1), Annotations: goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.withHistory(cmd.Context(), func(store *history.Store) error {
+			return p.withHistory(cmd.Context(), func(store runBook) error {
 				run, err := store.Get(cmd.Context(), args[0])
 				if err == nil && follow {
 					run, err = p.follow(cmd.Context(), store, run)
@@ -41,7 +41,7 @@ func newRunsShow(p *program) *cobra.Command {
 const followEvery = 500 * time.Millisecond
 
 // follow shows log lines as they come until the run has ended.
-func (p *program) follow(ctx context.Context, store *history.Store, run history.Run) (history.Run, error) {
+func (p *program) follow(ctx context.Context, store runBook, run history.Run) (history.Run, error) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for shown := 0; ; {

@@ -28,12 +28,9 @@ asks neither SQLite nor the bucket. A table is overdue when its last backup is o
   tablekeeper status 'shop-*' --json
   tablekeeper status --quiet --exit-code        for monitoring: exit status 21 if a table is not well`,
 		ValidArgsFunction: p.completeTables,
+		Annotations:       goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := p.openFleet(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			report, err := f.status(cmd.Context(), args, p.now())
+			report, err := p.status(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
@@ -65,6 +62,22 @@ type statusReport struct {
 	Problems []shelf.Problem `json:"problems"`
 	Summary  statusSummary   `json:"summary"`
 	now      time.Time
+}
+
+// status looks at the tables here, or asks a service elsewhere.
+func (p *program) status(ctx context.Context, patterns []string) (statusReport, error) {
+	there, err := p.server()
+	switch {
+	case err != nil:
+		return statusReport{}, err
+	case there != nil:
+		return statusThere(ctx, there, patterns, p.now())
+	}
+	f, err := p.openFleet(ctx, false)
+	if err != nil {
+		return statusReport{}, err
+	}
+	return f.status(ctx, patterns, p.now())
 }
 
 func (f *fleet) status(ctx context.Context, patterns []string, now time.Time) (statusReport, error) {
@@ -173,7 +186,10 @@ func healthRow(h health.Report, now time.Time) []screen.Cell {
 }
 
 // completeTables offers the names of tables to the shell.
-func (p *program) completeTables(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (p *program) completeTables(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	if there, err := p.server(); err == nil && there != nil {
+		return tablesThere(cmd.Context(), there, begun), cobra.ShellCompDirectiveNoFileComp
+	}
 	f, err := p.openFleet(cmd.Context(), false)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -14,6 +14,7 @@ counts every row. Only a backup that was proved so lets retention remove older o
   tablekeeper verify orders --backup all
   tablekeeper verify --backup orders/20261122T100000.000Z-0123abcd.db.zst`,
 		ValidArgsFunction: p.completeTables,
+		Annotations:       goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			event := map[string]any{"backup": backup}
 			if named := backup != "latest" && backup != "all"; !named || s.all || len(args) > 0 {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tablekeeper/cmd/tablekeeper/settings"
+	"tablekeeper/infra/admin/client"
 	"tablekeeper/jobs"
 	"tablekeeper/jobs/history"
 )
@@ -35,6 +36,12 @@ func (s *selection) patterns(args []string) ([]string, error) {
 
 // work asks for a run of a function, waits for it and shows it. The tables must be known: a misspelt name is told before anything is begun.
 func (p *program) work(ctx context.Context, function string, event map[string]any) error {
+	if there, err := p.server(); err != nil || there != nil {
+		if err != nil {
+			return err
+		}
+		return p.workThere(ctx, there, client.Work{Function: function, Event: event})
+	}
 	f, err := p.openFleet(ctx, false)
 	if err != nil {
 		return err

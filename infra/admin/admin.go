@@ -236,6 +236,7 @@ func (s *Server) register() {
 	s.registerAudit(group)
 	s.registerFleet(group)
 	s.registerWork(group)
+	s.registerInvoke(group)
 	s.registerRestore(group)
 	s.registerRuns(group)
 	s.registerJobs(group)
