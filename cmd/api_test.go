@@ -66,6 +66,7 @@ func serveNine(t *testing.T) apiClient {
 		t.Fatal(err)
 	}
 	c := apiClient{t, startService(t, home, "--tables", "data", "--bucket", "bucket")}
+	c.settle()
 	for path, body := range map[string]string{"/api/v1/mailbox/bob/messages": `{"from":"alice","body":"hello"}`, "/api/v1/threads": `{"author":"alice","title":"one"}`} {
 		if status, data := c.do(c.token, http.MethodPost, path, body, time.Minute); status != http.StatusOK {
 			t.Fatalf("%s: %d %s", path, status, data)

@@ -74,6 +74,7 @@ func newStage(t *testing.T) *stage {
 	shell("PRAGMA journal_mode=WAL", rows)(t, s.orders())
 	s.configure("")
 	s.service = startService(t, s.home)
+	s.service.settle()
 	mux := http.NewServeMux()
 	for name, act := range map[string]func(*http.Request) (string, error){
 		"corrupt": s.corrupt, "hold": s.hold, "release": s.release, "stop": s.stop, "start": s.start, "upgrade": s.upgrade, "work": s.work, "fill": s.fill,

@@ -2,11 +2,13 @@ package cmd
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -14,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // service is the real program, serving on one address, which it keeps when it is stopped and started again.
@@ -111,6 +114,31 @@ func (s *service) start() error {
 		s.token = tokenPattern.FindString(s.log.String())
 	}
 	return nil
+}
+
+// settle waits until a first start has caught up on its jobs: until then whoever asks for the same is refused.
+func (s *service) settle() {
+	s.t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for ; ; <-tick.C {
+		var jobs struct {
+			Jobs []struct{ Last string }
+		}
+		var fleet struct{ Active []json.RawMessage }
+		c := apiClient{s.t, s}
+		c.must(http.MethodGet, "/api/admin/jobs", "", time.Minute, &jobs)
+		c.must(http.MethodGet, "/api/admin/fleet", "", time.Minute, &fleet)
+		waiting := len(fleet.Active)
+		for _, j := range jobs.Jobs {
+			if j.Last == "" {
+				waiting++
+			}
+		}
+		if waiting == 0 && len(jobs.Jobs) > 0 {
+			return
+		}
+	}
 }
 
 // stop ends the service as a service manager does.
