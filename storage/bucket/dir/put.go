@@ -95,7 +95,7 @@ func (s *spool) fill(ctx context.Context, r io.Reader) error {
 	}
 	digest := bucket.NewDigest()
 	source := &source{ctx: ctx, r: r}
-	_, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(s.f, digest)}, source, make([]byte, 256<<10))
+	_, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(&sender{f: s.f}, digest)}, source, make([]byte, 256<<10))
 	if source.err != nil {
 		return &sourceError{source.err}
 	}
@@ -104,6 +104,26 @@ func (s *spool) fill(ctx context.Context, r io.Reader) error {
 	}
 	s.record = record{Size: digest.Size(), SHA256: digest.SHA256(), CRC32C: digest.CRC32C()}
 	return s.f.Sync()
+}
+
+// sendBytes is how much is written before the kernel is told to begin to send it to the disk.
+const sendBytes = 8 << 20
+
+// sender writes to a file and has the kernel send it to the disk meanwhile, where it can be told to: the sync at the end then waits for
+// little, and so does everybody else who syncs on that disk.
+type sender struct {
+	f             file
+	written, sent int64
+}
+
+func (s *sender) Write(p []byte) (int, error) {
+	n, err := s.f.Write(p)
+	s.written += int64(n)
+	if f, ok := s.f.(interface{ send(off, n int64) }); ok && s.written-s.sent >= sendBytes {
+		f.send(s.sent, s.written-s.sent)
+		s.sent = s.written
+	}
+	return n, err
 }
 
 func (s *spool) close() error {
