@@ -15,7 +15,7 @@ import (
 const (
 	defaultLimit = 100             // problems that SQLite lists before it stops
 	defaultWait  = 5 * time.Second // how long a reader waits for a lock
-	checkCache   = 4 << 20         // bytes of page cache; more made an integrity_check slower, not faster
+	checkPages   = 256             // pages of cache, of 1 to 4 MiB together; more made an integrity_check no faster
 )
 
 // CheckOptions say how deep to look. The zero value is SQLite's integrity_check and the row counts.
@@ -159,11 +159,15 @@ func (c *conn) list(ctx context.Context, into *[]string, query string, args ...a
 // run does the check inside a read transaction. Damage on the way ends it, with ErrCorrupt.
 func (r *CheckReport) run(ctx context.Context, c *conn, missing []string, opts CheckOptions) error {
 	// A CHECK constraint that does not hold is no damage: constraints can be switched off, and may call what is not here.
-	if err := c.exec(ctx, fmt.Sprintf("PRAGMA query_only=ON; PRAGMA ignore_check_constraints=ON; PRAGMA cache_size=-%d", checkCache>>10)); err != nil {
+	if err := c.exec(ctx, "PRAGMA query_only=ON; PRAGMA ignore_check_constraints=ON"); err != nil {
 		return err
 	}
 	stats, err := c.stats(ctx)
 	if err != nil {
+		return err
+	}
+	cache := min(max(checkPages*stats.PageSize, 1<<20), 4<<20)
+	if err := c.exec(ctx, fmt.Sprintf("PRAGMA cache_size=-%d", cache>>10)); err != nil {
 		return err
 	}
 	r.Stats = stats
