@@ -33,6 +33,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	size := flags.Int("size", 1000, "`megabytes` of the table, half of them free pages")
 	rounds := flags.Int("rounds", 3, "how often each is measured; the median counts")
+	only := flags.String("jobs", "", "measure only the `JOBS` whose name contains this: backup, restore, compact")
 	asJSON := flags.Bool("json", false, "print JSON instead of a Markdown table")
 	tables := flags.Int("tables", 0, "measure `N` small tables instead")
 	streams := flags.Int("streams", 0, "with -tables: a service with `N` browsers, too")
@@ -43,7 +44,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if *tables > 0 {
 		return runFleet(ctx, *dir, *tables, *streams, *rounds, *asJSON, stdout, stderr)
 	}
-	results, err := measureAll(ctx, *dir, *size, *rounds, stderr)
+	results, err := measureAll(ctx, *dir, *only, *size, *rounds, stderr)
 	if err == nil && *asJSON {
 		err = json.NewEncoder(stdout).Encode(results)
 	} else if err == nil {
@@ -68,7 +69,7 @@ type result struct {
 	PeerMemory int64   `json:"peer_memory"`
 }
 
-func measureAll(ctx context.Context, dir string, size, rounds int, progress io.Writer) ([]result, error) {
+func measureAll(ctx context.Context, dir, only string, size, rounds int, progress io.Writer) ([]result, error) {
 	for _, name := range []string{"sqlite3", "zstd"} {
 		if _, err := exec.LookPath(name); err != nil {
 			return nil, fmt.Errorf("%s is the peer and is not installed: try make setup: %w", name, err)
@@ -85,6 +86,9 @@ func measureAll(ctx context.Context, dir string, size, rounds int, progress io.W
 	}
 	var results []result
 	for _, job := range b.jobs() {
+		if !strings.Contains(job.name, only) {
+			continue
+		}
 		r, err := b.compare(ctx, job)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", job.name, err)
@@ -143,30 +147,35 @@ func (b *bench) jobs() []job {
 		return errors.Join(os.RemoveAll(b.path("tables")), os.RemoveAll(bucket), os.MkdirAll(b.path("tables"), 0o755), os.MkdirAll(bucket, 0o755),
 			removeAll(copied, copied+".zst", b.path("peer.zst"), b.path("out.db")), copyFile(b.path("original.db"), table))
 	}
+	download := [][]string{{"cp", b.path("peer.zst"), copied + ".zst"}, {"zstd", "-q", "-d", copied + ".zst", "-o", copied}, {"sync", copied},
+		{"sqlite3", copied, "PRAGMA integrity_check"}}
 	return []job{
 		{name: "backup", peer: ".backup, zstd -1, upload", bound: 0.5, reset: fresh,
 			ours: [][]string{keeper("backup", "t")},
 			theirs: [][]string{{"sqlite3", table, ".backup " + copied}, {"zstd", "-q", "-1", copied, "-o", copied + ".zst"},
 				{"cp", copied + ".zst", b.path("peer.zst")}, {"sync", b.path("peer.zst")}}},
-		{name: "restore", peer: "download, zstd -d, integrity_check", bound: 0.7, reset: b.resetRestore(fresh, keeper, table),
-			ours: [][]string{keeper("restore", "t", "-o", b.path("out.db"))},
-			theirs: [][]string{{"cp", b.path("peer.zst"), copied + ".zst"}, {"zstd", "-q", "-d", copied + ".zst", "-o", copied}, {"sync", copied},
-				{"sqlite3", copied, "PRAGMA integrity_check"}}},
+		{name: "restore of a backup that a drill has proved", peer: "download, zstd -d, integrity_check", bound: 0.7, reset: b.resetRestore(fresh, keeper, table, true),
+			ours: [][]string{keeper("restore", "t", "-o", b.path("out.db"))}, theirs: download},
+		{name: "restore of one not proved", peer: "download, zstd -d, integrity_check", bound: 0.7, reset: b.resetRestore(fresh, keeper, table, false),
+			ours: [][]string{keeper("restore", "t", "-o", b.path("out.db"))}, theirs: download},
 		{name: "compact", peer: "the sqlite3 shell's VACUUM", bound: 1.0, reset: fresh,
 			ours:   [][]string{keeper("compact", "t", "--force", "--max-pause", "10m")},
 			theirs: [][]string{{"sqlite3", table, "VACUUM; PRAGMA wal_checkpoint(TRUNCATE)"}}},
 	}
 }
 
-// resetRestore leaves a fresh backup of ours in the bucket and the same content as the peer would have stored it.
-func (b *bench) resetRestore(fresh func() error, keeper func(...string) []string, table string) func() error {
+// resetRestore leaves a fresh backup of ours in the bucket, proved by a drill or not, and the same content as the peer would have stored it.
+func (b *bench) resetRestore(fresh func() error, keeper func(...string) []string, table string, proved bool) func() error {
 	return func() error {
 		if err := fresh(); err != nil {
 			return err
 		}
 		ctx := context.Background()
-		backup := keeper("backup", "t")
-		_, err := spend(ctx, backup[0], backup[1:]...)
+		commands := [][]string{keeper("backup", "t")}
+		if proved {
+			commands = append(commands, keeper("verify", "t"))
+		}
+		_, err := spendAll(ctx, commands)
 		if err == nil {
 			_, err = spend(ctx, "zstd", "-q", "-1", table, "-o", b.path("peer.zst"))
 		}
