@@ -33,6 +33,7 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	set, err := readSettings(getenv)
 	var h *handler
+	var served lambda.Handler
 	if err == nil {
 		h, err = open(ctx, set, parts{Stdout: stdout, Log: log, Now: time.Now})
 	}
@@ -40,7 +41,10 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 		fmt.Fprintln(stderr, "tablekeeper:", err)
 		return 1
 	}
-	lambda.StartWithOptions(h, lambda.WithContext(ctx))
+	if served = h; set.Function == adminAPI {
+		served = newFront(h)
+	}
+	lambda.StartWithOptions(served, lambda.WithContext(ctx))
 	return 0
 }
 

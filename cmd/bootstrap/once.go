@@ -29,7 +29,7 @@ var errInProgress = errors.New("the event is being done by another invocation")
 type mark struct {
 	State string          `json:"state"`           // begun, done or failed
 	Until time.Time       `json:"until"`           // begun: whoever began is dead after it
-	Entry json.RawMessage `json:"entry,omitempty"` // done: the report
+	Entry json.RawMessage `json:"entry,omitempty"` // done or failed: the report
 }
 
 const (
@@ -129,7 +129,7 @@ func (c *claim) end(ctx context.Context, entry json.RawMessage, failed error) er
 	defer cancel()
 	m := mark{State: done, Entry: entry}
 	if failed != nil {
-		m = mark{State: fails}
+		m.State = fails
 	}
 	return c.write(ctx, m)
 }

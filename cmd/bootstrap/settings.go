@@ -19,7 +19,10 @@ import (
 )
 
 // names are the functions that this program can be.
-var names = []string{"compact", "backup", "verify", "restore", "recover", "sweep"}
+var names = []string{"compact", "backup", "verify", "restore", "recover", "sweep", adminAPI}
+
+// adminAPI is no function of the fleet: it answers requests.
+const adminAPI = "admin"
 
 // settings is what the environment says. docs/aws.md has the variables.
 type settings struct {
@@ -31,6 +34,9 @@ type settings struct {
 	Queue   string // URL of our own queue; "": every event is done in the invocation that brings it
 	Recover string // URL of the queue of the tables that are to be recovered; "": nobody recovers them
 	Topic   string // ARN; "": nobody is told
+
+	TokenSecret string            // ARN of the secret with the token of the admin API
+	Queues      map[string]string // URLs, by function, of the queues that the admin API sends work to
 
 	Recipients     []age.Recipient // whom backups are encrypted to; none: they are not encrypted
 	IdentitySecret string          // ARN of the secret with the identity that reads them; ""
@@ -108,6 +114,10 @@ func readSettings(getenv func(string) string) (settings, error) {
 		r.errs = append(r.errs, fmt.Errorf("TABLEKEEPER_RECIPIENTS: %w", err))
 	}
 	s.IdentitySecret = r.text("IDENTITY_SECRET")
+	if s.Function == adminAPI {
+		s.TokenSecret = r.required("TOKEN_SECRET")
+		s.Queues = map[string]string{"compact": r.required("COMPACT_QUEUE"), "backup": r.required("BACKUP_QUEUE"), "verify": r.required("VERIFY_QUEUE"), "recover": r.required("RECOVER_QUEUE")}
+	}
 	if s.Function != "" && !slices.Contains(names, s.Function) {
 		r.errs = append(r.errs, fmt.Errorf("TABLEKEEPER_FUNCTION: %q is none of %s", s.Function, strings.Join(names, ", ")))
 	}
