@@ -59,6 +59,11 @@ type online struct {
 
 // compactOnline copies the table beside itself and swaps the copy in.
 func (t *Table) compactOnline(ctx context.Context, k *compaction) error {
+	end, err := takePlace(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	defer moreProcs()()
 	for attempt := 1; ; attempt++ {
 		o := &online{compaction: k, t: t, disk: t.disk, newFile: Temporary(t.path, "compact")}

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"context"
 	"runtime"
 	"sync"
 )
@@ -22,4 +23,18 @@ func moreProcs() (end func()) {
 	}
 	change(spareProcs)
 	return func() { change(-spareProcs) }
+}
+
+// computing are the compactions that compute at the moment, over all tables of the process: on at most half of its processors, since more
+// of them are done no sooner, and keep the writers from the processor.
+var computing = make(chan struct{}, max(1, runtime.NumCPU()/2))
+
+// takePlace waits for a place among those that compute.
+func takePlace(ctx context.Context) (end func(), err error) {
+	select {
+	case computing <- struct{}{}:
+		return func() { <-computing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -38,6 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	sizes := flags.String("sizes", "40,1000", "sizes of the tables in `megabytes`; 10000 takes an hour and 40 GB")
 	dir := flags.String("dir", "", "where to work (default: a new temporary folder)")
 	only := flags.String("ways", strings.Join(ways, ","), "which `ways` to measure")
+	each := flags.Int("nine", 40, "`megabytes` of each of the nine tables that a scheduled run compacts; 0: none")
 	rounds := flags.Int("rounds", 1, "how often to measure each")
 	profile := flags.String("profile", "", "write a CPU profile of each compaction to `FILE`-way, and an execution trace to FILE-way.trace")
 	one := flags.String("way", "", "only measure this way on -table, and print JSON (for the program itself)")
@@ -50,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = measureOne(ctx, *one, *path, *profile, stdout)
 	} else {
 		b := bench{dir: *dir, ways: strings.Split(*only, ","), rounds: *rounds, profile: *profile, stdout: stdout, progress: stderr}
-		err = b.all(ctx, strings.Split(*sizes, ","))
+		err = b.all(ctx, strings.Split(*sizes, ","), *each)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "compaction:", err)
@@ -89,7 +90,7 @@ type bench struct {
 	stdout, progress io.Writer
 }
 
-func (b *bench) all(ctx context.Context, sizes []string) error {
+func (b *bench) all(ctx context.Context, sizes []string, each int) error {
 	if _, err := exec.LookPath("sqlite3"); err != nil {
 		return fmt.Errorf("the sqlite3 shell is the peer and is not installed: try make setup: %w", err)
 	}
@@ -105,11 +106,17 @@ func (b *bench) all(ctx context.Context, sizes []string) error {
 		if err != nil {
 			return fmt.Errorf("-sizes: %w", err)
 		}
+		if size <= 0 {
+			continue
+		}
 		if err := b.size(ctx, filepath.Join(work, word), size); err != nil {
 			return err
 		}
 	}
-	return nil
+	if each <= 0 {
+		return nil
+	}
+	return b.nine(ctx, each)
 }
 
 func load() string {

@@ -38,16 +38,16 @@ type users struct {
 	err           [2]error
 }
 
-func begin(u user, rows int) *users {
+func begin(u user, rows int, offered time.Duration) *users {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &users{stop: stop}
-	s.wait.Go(func() { s.writes, s.err[0] = stream(ctx, rows, u.write) })
-	s.wait.Go(func() { s.reads, s.err[1] = stream(ctx, rows, u.read) })
+	s.wait.Go(func() { s.writes, s.err[0] = stream(ctx, rows, offered, u.write) })
+	s.wait.Go(func() { s.reads, s.err[1] = stream(ctx, rows, offered, u.read) })
 	return s
 }
 
 // stream calls f once every so often, unless the call before took longer, and measures how long each takes.
-func stream(ctx context.Context, rows int, f func(int) error) (all []latency, err error) {
+func stream(ctx context.Context, rows int, offered time.Duration, f func(int) error) (all []latency, err error) {
 	for ctx.Err() == nil {
 		due := time.Now()
 		if err := f(1 + rand.IntN(rows)); err != nil {

@@ -41,7 +41,7 @@ func measure(ctx context.Context, way, path, profile string) (m measured, err er
 		return m, err
 	}
 	m.Way, m.BytesThen = way, sizeOf(path)
-	idle := begin(u, rows)
+	idle := begin(u, rows, offered)
 	time.Sleep(baseline)
 	writes, _, err := idle.end()
 	if err != nil {
@@ -54,7 +54,7 @@ func measure(ctx context.Context, way, path, profile string) (m measured, err er
 	if err != nil {
 		return m, err
 	}
-	busy := begin(u, rows)
+	busy := begin(u, rows, offered)
 	var phases phases
 	start := time.Now()
 	report, err := u.compact(ctx, phases.tell)
@@ -140,6 +140,10 @@ func openOwned(ctx context.Context, path string) (user, error) {
 	if err != nil {
 		return user{}, err
 	}
+	return owned(ctx, handle), nil
+}
+
+func owned(ctx context.Context, handle *table.Table) user {
 	return user{close: handle.Close,
 		write: func(id int) error {
 			return handle.Write(ctx, func(tx *sql.Tx) error { return writeOne(tx.Exec, id) })
@@ -149,7 +153,7 @@ func openOwned(ctx context.Context, path string) (user, error) {
 		},
 		compact: func(ctx context.Context, progress func(string, int64, int64)) (table.Compaction, error) {
 			return handle.Compact(ctx, table.CompactOptions{Force: true, Progress: progress})
-		}}, nil
+		}}
 }
 
 func writeOne(exec func(string, ...any) (sql.Result, error), id int) error {
