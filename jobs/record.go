@@ -67,6 +67,13 @@ func (x *run) save(ctx context.Context) {
 	x.phases, x.lines = c.PhaseFrom+len(c.Phases), c.LogFrom+len(c.Log)
 }
 
+// saved tells whether the history has all there is.
+func (x *run) saved() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !x.changed
+}
+
 func (x *run) change() history.Change {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -126,6 +133,9 @@ func (x *run) close(decide func(rec *history.Run), condition string) {
 	defer stop()
 	x.save(ctx)
 	run := x.full()
+	if x.r.cfg.Recorded != nil && x.saved() {
+		x.r.cfg.Recorded(run)
+	}
 	x.r.report(run)
 	x.r.tell(run)
 	x.r.failed(ctx, run, condition)

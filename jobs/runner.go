@@ -27,6 +27,7 @@ type Config struct {
 	Bus         *events.Bus        // nil: nobody is told
 	Locker      Locker             // nil: only this process works on the tables
 	OnFailure   FailureDestination // nil: the bus alone
+	Recorded    func(history.Run)  // is told of each run when its end is in the history; nil: nobody is
 	Concurrency int                // tables worked on at a time, over all runs; default 4
 	MaxRuns     int                // runs under way at a time; default 1000
 	LockWait    time.Duration      // how long a run waits for tables that others hold; default 30 s

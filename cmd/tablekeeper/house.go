@@ -79,7 +79,7 @@ func (p *program) openHouse(ctx context.Context, f *fleet, opts houseOptions) (h
 	h.works = slices.Sorted(maps.Keys(work))
 	h.runner, err = jobs.New(jobs.Config{
 		Template: f.template, History: h.history, Functions: work, Bus: h.bus, Locker: h.locks,
-		OnFailure: failureLog{h.runLog(opts)}, Now: p.now, Logger: h.runLog(opts),
+		OnFailure: failureLog{h.runLog(opts)}, Recorded: h.recorded, Now: p.now, Logger: h.runLog(opts),
 	})
 	return h, err
 }

@@ -9,6 +9,7 @@ import (
 	recovery "tablekeeper/functions/recover"
 	"tablekeeper/jobs"
 	"tablekeeper/jobs/events"
+	"tablekeeper/jobs/history"
 	"tablekeeper/storage/shelf"
 )
 
@@ -27,7 +28,7 @@ type recoverer struct {
 
 // recoverer looks into the second bucket where the first has no good backup.
 func (h *house) recoverer() *recoverer {
-	c := recovery.Config{Shelf: h.shelf, Held: h.locks.of, Now: h.now, Logger: h.log}
+	c := recovery.Config{Shelf: h.shelf, Held: h.locks.of, Now: h.now, Logger: h.log, Remember: true}
 	for _, s := range []*store{h.first, h.second} {
 		if s != nil {
 			c.Sources = append(c.Sources, recovery.Source{Catalogue: s.Catalogue, Bucket: s.Address})
@@ -49,6 +50,39 @@ func (r *recoverer) Run(ctx context.Context, e recovery.Event, table string, p f
 		r.house.backUpSoon(table)
 	}
 	return entry, err
+}
+
+// recorded forgets the reports of recoveries that are in the history now.
+func (h *house) recorded(run history.Run) {
+	if run.Function != "recover" {
+		return
+	}
+	for _, e := range run.Entries {
+		var report struct{ Recoveries []string }
+		t, err := h.shelf.Get(e.Table)
+		if err != nil || json.Unmarshal(e.Report, &report) != nil || len(report.Recoveries) == 0 {
+			continue
+		}
+		if err := shelf.Told(t.Path, report.Recoveries); err != nil {
+			h.log.Warn("a recovery is told of once more at the next start", "table", e.Table, "error", err)
+		}
+	}
+}
+
+// tellUntold has the recoveries told of that an earlier process made without being able to record them.
+func (h *house) tellUntold(ctx context.Context) {
+	for _, t := range h.shelf.Tables() {
+		if len(shelf.ReadRecovery(t.Path).Untold) == 0 {
+			continue
+		}
+		event, err := encodeEvent(map[string]any{"table": t.Name, "tell": true})
+		if err == nil {
+			_, err = h.runner.Invoke(ctx, jobs.Invocation{Function: "recover", Event: event, Type: jobs.Async, Trigger: jobs.TriggerHotPath, Actor: "start"})
+		}
+		if err != nil {
+			h.log.Error("a recovery is not recorded yet", "table", t.Name, "error", err)
+		}
+	}
 }
 
 // backUpSoon has a service back up a table whose pages have moved: single pages can come only from a backup that has them in their places.

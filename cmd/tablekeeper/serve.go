@@ -60,6 +60,7 @@ func (p *program) serve(ctx context.Context) (err error) {
 			return errors.Join(err, service.Stop(ctx))
 		}
 	}
+	h.tellUntold(ctx)
 	shown, err := p.openFront(ctx, c)
 	if err != nil {
 		return errors.Join(err, service.Stop(ctx))

@@ -77,10 +77,15 @@ func serveOnce(tables, bucket string) error {
 // killedAt runs the child, which is killed at its n-th call that changes the disk, and tells whether it was.
 func killedAt(t *testing.T, n int, role ...string) bool {
 	t.Helper()
+	return killedAtIn(t, n, "TestChild", childVariable, role...)
+}
+
+func killedAtIn(t *testing.T, n int, child, variable string, role ...string) bool {
+	t.Helper()
 	const calls = "link,linkat,rename,renameat,renameat2,fsync,fdatasync,unlink,unlinkat,ftruncate,pwrite64"
 	inject := fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", calls, n)
-	cmd := exec.Command("strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+calls, "-e", inject, os.Args[0], "-test.run=^TestChild$")
-	cmd.Env = append(os.Environ(), childVariable+"="+strings.Join(role, "\n"), "GOMAXPROCS=1")
+	cmd := exec.Command("strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+calls, "-e", inject, os.Args[0], "-test.run=^"+child+"$")
+	cmd.Env = append(os.Environ(), variable+"="+strings.Join(role, "\n"), "GOMAXPROCS=1")
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	switch {

@@ -191,6 +191,12 @@ var injuries = []struct {
 	{"journal of another", func(c *clinic, path string) { c.Must(os.WriteFile(path+"-journal", foreignJournal(), 0o600)) }},
 }
 
+// healsItself tells of which damage nothing may be left when the recovery looks: a journal is set aside; and of a single page the WAL may have had
+// a newer version at that moment, which took its place when the files were closed. (TestTheWALHeals has that without chance.)
+func healsItself(injury string) bool {
+	return injury == "journal of another" || injury == "page zeroed" || injury == "bit flipped" || injury == "header destroyed"
+}
+
 // Each of the nine tables is damaged in each way while all of them are written to. The next operation or the scrub notices; while the
 // recovery is held up, the other eight answer; whoever met the damage gets an answer or a typed error; then the table serves again, with every
 // row that was acknowledged, unless the recovery said that some are lost.
@@ -254,6 +260,9 @@ func (c *clinic) injure(p *patient, name string, do func(*clinic, string)) Entry
 		if err := <-met; err != nil && !typed(err) {
 			t.Errorf("%s, %s: whoever met it got %v", p.name, name, err)
 		}
+	}
+	if entry.Rung == RungNone && !healsItself(name) {
+		t.Errorf("%s, %s: it ended as %s: %+v", p.name, name, entry.Detail, entry)
 	}
 	if entry.Table != p.name || entry.Status != functions.Repaired && entry.Status != functions.Restored {
 		t.Fatalf("%s, %s: %s: %+v", p.name, name, rungs(entry), entry)

@@ -38,6 +38,8 @@ type Event struct {
 	Force bool `json:"force"`
 	// Empty allows the last rung for a table that other programs own. Without it such a table is left as it is.
 	Empty bool `json:"empty"`
+	// Tell only reports what an earlier process did that ended before it was recorded.
+	Tell bool `json:"tell"`
 }
 
 // Rungs.
@@ -85,6 +87,8 @@ type Entry struct {
 	Lost        string          `json:"lost,omitempty"`
 	Quarantine  string          `json:"quarantine,omitempty"` // the folder that has the damaged files
 	Processes   []table.Process `json:"processes,omitempty"`  // that have the table open
+	// Recoveries are the names of those that this tells of: its own, and earlier ones that may have been recorded nowhere.
+	Recoveries []string `json:"recoveries,omitempty"`
 }
 
 // Shelf is what a recovery asks of the tables.
@@ -117,10 +121,17 @@ type Config struct {
 	Wait    time.Duration    // how long to wait for users of the table to let it go; 0: not at all
 	Now     func() time.Time // default time.Now
 	Logger  *slog.Logger     // default: none
+	// Remember keeps each report beside its table until shelf.Told is called with its names. Without it a report counts as recorded when Run
+	// returns it.
+	Remember bool
 }
 
 // Function recovers tables.
-type Function struct{ Config }
+type Function struct {
+	Config
+
+	handed *told
+}
 
 // New makes a Function.
 func New(c Config) *Function {
@@ -130,7 +141,7 @@ func New(c Config) *Function {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Function{c}
+	return &Function{Config: c, handed: &told{}}
 }
 
 // Tables is the one table that the event names.
@@ -157,6 +168,8 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 	switch {
 	case event.Accept:
 		err = r.accept()
+	case event.Tell:
+		err = r.tell()
 	case event.DryRun:
 		err = r.rehearse(ctx)
 	default:
@@ -188,13 +201,15 @@ func (r *recovery) accept() error {
 
 // keep changes what is kept of the recovery beside the table.
 func (r *recovery) keep(change func(*shelf.Recovery)) error {
-	kept := shelf.ReadRecovery(r.table.Path)
-	change(&kept)
-	return shelf.WriteRecovery(r.table.Path, kept)
+	return shelf.UpdateRecovery(r.table.Path, func(k *shelf.Recovery) error {
+		change(k)
+		return nil
+	})
 }
 
 // announce keeps what the report will be once the file is in place.
 func (r *recovery) announce() error {
+	r.name()
 	outcome, err := json.Marshal(r.entry)
 	if err != nil {
 		return fmt.Errorf("encode the report: %w", err)

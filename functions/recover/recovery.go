@@ -151,30 +151,40 @@ func (r *recovery) stateAfter(c candidate) shelf.State {
 	return shelf.Healthy
 }
 
-// end records that the table serves again.
+// end records that the table serves again. What was done comes first, so that a crash cannot leave a table that passes for healthy and of which
+// nobody says what it lost.
 func (r *recovery) end(state shelf.State) error {
 	reason := ""
 	if state == shelf.Degraded {
 		reason = "no good backup was left, and the table began anew; the damaged files are in quarantine"
 	}
+	r.name()
+	r.add(r.untold(r.table.Path))
+	if err := shelf.UpdateRecovery(r.table.Path, func(k *shelf.Recovery) error { return r.ended(k, state) }); err != nil {
+		return err
+	}
 	if err := r.Shelf.SetState(r.table.Name, state, reason); err != nil && !errors.Is(err, shelf.ErrUnknown) {
 		return err
 	}
+	r.handed.hand(r.entry.Recoveries)
 	if r.entry.Status == functions.Degraded {
 		r.Logger.Log(context.Background(), LevelCritical, "the table could not be recovered and is empty now", "severity", "CRITICAL",
 			"table", r.table.Name, "quarantine", r.entry.Quarantine, "lost", r.entry.Lost)
 	}
-	return r.keep(func(k *shelf.Recovery) {
-		k.Outcome = nil
-		if state == shelf.Degraded {
-			k.Degraded = true
-		} else {
-			k.NotDegraded(false, r.Now())
-		}
-		if r.entry.Method != "" {
-			k.Ended = append(k.Ended, r.Now().UTC())
-		}
-	})
+	return nil
+}
+
+func (r *recovery) ended(k *shelf.Recovery, state shelf.State) error {
+	k.Outcome = nil
+	if state == shelf.Degraded {
+		k.Degraded = true
+	} else {
+		k.NotDegraded(false, r.Now())
+	}
+	if r.entry.Method != "" {
+		k.Ended = append(k.Ended, r.Now().UTC())
+	}
+	return r.remember(k)
 }
 
 // describe fills the report with what the candidate is.
@@ -206,9 +216,15 @@ func (r *recovery) resumed(ctx context.Context, was shelf.State) error {
 	if kept.Degraded && (!finished || before.Status != functions.Restored) {
 		state = shelf.Degraded
 	}
+	if r.scene.short && !finished {
+		// Once the table is attached, its ledger does not know any more what is missing.
+		if err := r.announceLoss(); err != nil {
+			return r.leave(err)
+		}
+	}
 	if r.handle != nil {
 		// Somebody may have been here before us, and have left a file without its ledger: then the check has to do.
-		if err := r.handle.Attach(ctx, table.AttachOptions{LossTold: true}); err != nil {
+		if err := r.handle.Attach(ctx, table.AttachOptions{LossTold: r.scene.short || finished}); err != nil {
 			return r.leave(err)
 		}
 	}
@@ -222,12 +238,34 @@ func (r *recovery) resumed(ctx context.Context, was shelf.State) error {
 		r.entry.Skip("sound", "nothing is wrong with the table")
 	default:
 		r.entry.Status, r.entry.Rung, r.entry.LostRows = functions.Repaired, RungNone, new(int64)
-		r.entry.Detail = "nothing is wrong with the table"
+		r.entry.Detail = r.whyNothing()
 		if r.scene.short {
 			r.entry.Status, r.entry.Lost, r.entry.LostRows = functions.Restored, lostWAL, nil
 		}
 	}
 	return r.end(state)
+}
+
+// announceLoss keeps what will be said of commits that are nowhere any more.
+func (r *recovery) announceLoss() error {
+	r.name()
+	was := *r.entry
+	r.entry.Status, r.entry.Rung, r.entry.Lost, r.entry.Detail = functions.Restored, RungNone, lostWAL, r.whyNothing()
+	err := shelf.UpdateRecovery(r.table.Path, r.remember)
+	*r.entry = was
+	return err
+}
+
+// whyNothing says what became of the damage that was reported.
+func (r *recovery) whyNothing() string {
+	switch r.scene.report.Cause {
+	case table.CauseJournal:
+		return "nothing is wrong with the table: a journal of another one lay beside it, and was set aside"
+	case table.CausePage, table.CauseHeader, table.CauseSQLite, table.CauseTruncated:
+		return "nothing is wrong with the table any more: newer versions of what was damaged came from the write-ahead log"
+	default:
+		return "nothing is wrong with the table"
+	}
 }
 
 // newestQuarantine is where the damaged files went before the crash.

@@ -1,6 +1,7 @@
 package recover
 
 import (
+	"bytes"
 	"database/sql"
 	"os"
 	"slices"
@@ -48,6 +49,37 @@ func TestRowsThatAreOnlyInTheWAL(t *testing.T) {
 			}
 			if a, b := w.label(3), w.label(5); a != "staged" || b != "in the WAL alone" {
 				t.Errorf("%s: the rows are %q and %q", entry.Rung, a, b)
+			}
+			w.sound()
+		})
+	}
+}
+
+// A page is damaged, and its newer version is in the WAL, made before: nothing is left to repair when the files have been closed.
+func TestTheWALHeals(t *testing.T) {
+	for name, damage := range map[string]func(w *ward, at int64){
+		"page zeroed": func(w *ward, at int64) { w.scribble(at/4096*4096, make([]byte, 4096)) },
+		"bit flipped": func(w *ward, at int64) { w.flip(at * 8) },
+		"header":      func(w *ward, _ int64) { w.scribble(0, make([]byte, 100)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWard(t, 200) // and no backup
+			w.write("UPDATE items SET body = 'a mark that is found again' WHERE id = 50")
+			w.settle()
+			file, err := os.ReadFile(w.Path(owned))
+			w.Must(err)
+			at := bytes.Index(file, []byte("a mark that is found again"))
+			w.write("UPDATE items SET body = randomblob(199) WHERE id = 51")
+			w.write("CREATE TABLE more (n)") // page 1
+			good := w.hash()
+			damage(w, int64(at))
+			w.scrub()
+			entry, err := w.next()
+			if err != nil || entry.Rung != RungNone || entry.Lost != "" || entry.Status != functions.Repaired {
+				t.Fatalf("%v: %s: %+v", err, rungs(entry), entry)
+			}
+			if w.hash() != good {
+				t.Error("the content is another one")
 			}
 			w.sound()
 		})

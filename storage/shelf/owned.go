@@ -211,9 +211,7 @@ func (o *owned) begin(r table.Report) bool {
 // turnSuspect does not forget that the table is degraded.
 func (s *Shelf) turnSuspect(o *owned, r table.Report) {
 	if t, err := s.Get(o.name); err == nil && t.State == Degraded {
-		kept := ReadRecovery(t.Path)
-		kept.Degraded = true
-		if err := WriteRecovery(t.Path, kept); err != nil {
+		if err := UpdateRecovery(t.Path, func(kept *Recovery) error { kept.Degraded = true; return nil }); err != nil {
 			s.log.Error("a degraded table is damaged again, and stays degraded", "table", o.name, "error", err)
 			return
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -21,12 +23,23 @@ type Recovery struct {
 	// DegradedUntil is when an operator ended that, zero if it never was so. What the table was before is kept as if it had been
 	// replaced then.
 	DegradedUntil time.Time `json:"degraded_until,omitzero"`
+	// Untold are the reports of recoveries that are over, and that may not have been recorded yet; see Told.
+	Untold []Untold `json:"untold,omitempty"`
 	// Ended are the times of the last recoveries, oldest first.
 	Ended []time.Time `json:"ended,omitempty"`
 }
 
-// maxEnded bounds the times that are kept.
-const maxEnded = 16
+// Untold is the report of a recovery, with the name by which it is forgotten.
+type Untold struct {
+	Name   string          `json:"name"`
+	Report json.RawMessage `json:"report"`
+}
+
+// maxEnded bounds the times that are kept, maxUntold the reports: they are recorded at once, or at the next start.
+const (
+	maxEnded  = 16
+	maxUntold = 16
+)
 
 // ReadRecovery reads what is kept of recoveries of the table at path; the zero Recovery if there is nothing, or nothing that can be
 // read: it is an aid, not the truth.
@@ -74,8 +87,11 @@ func WriteRecovery(path string, r Recovery) error {
 	if n := len(r.Ended); n > maxEnded {
 		r.Ended = r.Ended[n-maxEnded:]
 	}
+	if n := len(r.Untold); n > maxUntold {
+		r.Untold = r.Untold[n-maxUntold:]
+	}
 	var err error
-	if r.Outcome == nil && !r.Degraded && r.DegradedUntil.IsZero() && len(r.Ended) == 0 {
+	if r.Outcome == nil && len(r.Untold) == 0 && !r.Degraded && r.DegradedUntil.IsZero() && len(r.Ended) == 0 {
 		if err = os.Remove(beside(path, recoverySuffix)); errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
@@ -86,4 +102,30 @@ func WriteRecovery(path string, r Recovery) error {
 		return fmt.Errorf("keep the progress of the recovery of %s: %w", path, err)
 	}
 	return nil
+}
+
+// updating serialises the changes that this process makes. Other processes take the table's lock before they recover it.
+var updating sync.Mutex
+
+// UpdateRecovery changes what is kept of recoveries of the table at path. If change fails, nothing is changed.
+func UpdateRecovery(path string, change func(*Recovery) error) error {
+	updating.Lock()
+	defer updating.Unlock()
+	kept := ReadRecovery(path)
+	if err := change(&kept); err != nil {
+		return err
+	}
+	return WriteRecovery(path, kept)
+}
+
+// Told forgets the reports with these names: they have been recorded, so that nobody has to tell of them after a crash.
+func Told(path string, names []string) error {
+	known := func(u Untold) bool { return slices.Contains(names, u.Name) }
+	if !slices.ContainsFunc(ReadRecovery(path).Untold, known) {
+		return nil
+	}
+	return UpdateRecovery(path, func(r *Recovery) error {
+		r.Untold = slices.DeleteFunc(r.Untold, known)
+		return nil
+	})
 }

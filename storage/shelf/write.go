@@ -3,6 +3,7 @@ package shelf
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,17 +22,36 @@ func writeJSON(path, suffix string, v any, durable bool) error {
 	if err := table.MakeStateDir(path); err != nil {
 		return err
 	}
-	file, aside := beside(path, suffix), table.Temporary(path, strings.TrimPrefix(suffix, "."))
-	if err := writeAside(aside, append(text, '\n'), durable); err != nil {
-		return errors.Join(err, os.Remove(aside))
+	// Whoever begins to work on the table removes temporary files of it, and some of this is written without the table's lock.
+	const tries = 5
+	for range tries {
+		if err = place(path, suffix, append(text, '\n'), durable); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
 	}
-	if err := os.Rename(aside, file); err != nil {
-		return errors.Join(err, os.Remove(aside))
+	if err != nil || !durable {
+		return err
 	}
-	if !durable {
+	return syncDir(filepath.Dir(beside(path, suffix)))
+}
+
+func place(path, suffix string, text []byte, durable bool) error {
+	aside := table.Temporary(path, strings.TrimPrefix(suffix, "."))
+	err := writeAside(aside, text, durable)
+	if err == nil {
+		err = os.Rename(aside, beside(path, suffix))
+	}
+	if err != nil {
+		return errors.Join(err, ignoreMissing(os.Remove(aside)))
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return syncDir(filepath.Dir(file))
+	return err
 }
 
 func writeAside(file string, text []byte, durable bool) error {

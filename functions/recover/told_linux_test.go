@@ -1,0 +1,263 @@
+package recover
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"tablekeeper/functions"
+	"tablekeeper/functions/functionstest"
+	"tablekeeper/storage/archive"
+	"tablekeeper/storage/bucket/dir"
+	"tablekeeper/storage/shelf"
+	"tablekeeper/storage/table"
+)
+
+const recordVariable = "RECOVER_TEST_RECORD"
+
+// TestRecordingChild is not a test of its own: it is a service that recovers one table and records what it did, to be killed.
+func TestRecordingChild(t *testing.T) {
+	role := os.Getenv(recordVariable)
+	if role == "" {
+		t.Skip("only for other tests")
+	}
+	words := strings.Split(role, "\n")
+	if err := recordOnce(words[0], words[1], words[2], words[3]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// moments around the end of a recovery, at which a child dies.
+var lastMoments = []string{"before the state", "after the state", "before the record", "after the record"}
+
+func dieAt(now, moment string) {
+	if now == moment {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // until it arrives
+	}
+}
+
+// mortal is a shelf whose process dies around the change of state that ends a recovery.
+type mortal struct {
+	*shelf.Shelf
+	die string
+}
+
+func (m mortal) SetState(name string, state shelf.State, reason string) error {
+	if state != shelf.Healthy {
+		return m.Shelf.SetState(name, state, reason)
+	}
+	dieAt("before the state", m.die)
+	err := m.Shelf.SetState(name, state, reason)
+	dieAt("after the state", m.die)
+	return err
+}
+
+// record puts an entry at the end of a file, durably, and then says that it is there: what a runner does.
+func record(path, tablePath string, e Entry) error {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		_, err = f.WriteAt(append(line, '\n'), info.Size())
+	}
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return shelf.Told(tablePath, e.Recoveries)
+}
+
+// recordOnce is a start of the service: it tells what is untold, opens the table, and waits until it serves.
+func recordOnce(tables, bucket, records, die string) error {
+	ctx := context.Background()
+	s, err := shelf.Open([]shelf.Source{{Path: tables}}, shelf.Options{})
+	if err != nil {
+		return err
+	}
+	if _, err := s.Refresh(ctx); err != nil {
+		return err
+	}
+	objects, err := dir.Open(bucket)
+	if err != nil {
+		return err
+	}
+	f := New(Config{
+		Shelf: mortal{s, die}, Sources: []Source{{Catalogue: archive.NewCatalogue(objects, archive.CatalogueOptions{}), Bucket: functionstest.BucketName}}, Remember: true,
+	})
+	path := filepath.Join(tables, owned+".db")
+	var one sync.Mutex // the table's lock
+	handle, err := s.Own(ctx, owned, path, shelf.OwnOptions{
+		Table: table.Options{Idle: time.Hour, ProbeEvery: -1},
+		Recover: func(ctx context.Context, name string, r table.Report) error {
+			one.Lock()
+			defer one.Unlock()
+			entry, err := f.Run(ctx, Event{Table: name, Force: true}, name, functions.Progress{})
+			if err == nil {
+				dieAt("before the record", die)
+				err = record(records, path, entry)
+				dieAt("after the record", die)
+			}
+			return err
+		},
+		Backoff: func(int) time.Duration { return time.Millisecond },
+	})
+	if err != nil {
+		return err
+	}
+	one.Lock()
+	entry, err := f.Run(ctx, Event{Table: owned, Tell: true}, owned, functions.Progress{})
+	if err == nil && entry.Status != functions.Skipped {
+		err = record(records, path, entry)
+	}
+	one.Unlock()
+	if err != nil {
+		return err
+	}
+	if _, err := handle.Scrub(ctx, table.ScrubOptions{}); err != nil && !errors.Is(err, table.ErrCorrupt) {
+		return err
+	}
+	err = handle.Read(ctx, func(tx *sql.Tx) error {
+		var n int
+		return tx.QueryRow("SELECT count(*) FROM items").Scan(&n)
+	})
+	return errors.Join(err, s.CloseOwned())
+}
+
+// recordedLoss tells whether a loss is in the records, which are emptied.
+func recordedLoss(t *testing.T, path string) (told bool) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var e Entry
+		if json.Unmarshal([]byte(line), &e) == nil && e.Lost != "" {
+			told = true
+		}
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return told
+}
+
+// The service is killed at every call that it makes while it recovers a table and records what it did, and started again. Rows are lost; each
+// time that is in the records in the end.
+func TestALossIsToldWheneverItIsKilled(t *testing.T) {
+	if functionstest.Race {
+		t.Skip("runs in the pass without the race detector")
+	}
+	if _, err := exec.LookPath("strace"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("strace is missing")
+		}
+		t.Skip("SKIPPED: strace is missing")
+	}
+	for name, damage := range map[string]func(w *ward){
+		// Of this the last rung but one is left, which loses what was written since the backup.
+		"restore": func(w *ward) { w.scribble(0, slices.Repeat([]byte("garbage!"), 20*512)) },
+		// The WAL of a service that was killed is gone, and with it what was staged: the rest is sound.
+		"no WAL": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWard(t, 60)
+			records := filepath.Join(t.TempDir(), "records")
+			w.Backup(owned)
+			good := w.hash()
+			kills := 0
+			for n := 1 - len(lastMoments); ; n++ {
+				if damage != nil {
+					w.write("UPDATE items SET label = 'lost', body = randomblob(200)")
+					w.Must(w.Shelf.CloseOwned())
+					damage(w)
+				} else {
+					w.loseWAL()
+				}
+				killed := w.killedRecording(n, records)
+				if n <= 0 && !killed {
+					t.Fatalf("it did not die %s", lastMoments[-n])
+				}
+				w.Must(recordOnce(w.Dir, w.BucketDir, records, ""))
+				w.Refresh()
+				w.own()
+				if !recordedLoss(t, records) {
+					t.Fatalf("killed at call %d: rows are lost, and nobody has said so", n)
+				}
+				if w.hash() != good || w.state() != shelf.Healthy || len(shelf.ReadRecovery(w.Path(owned)).Untold) > 0 {
+					t.Fatalf("killed at call %d: state %s, kept %+v", n, w.state(), shelf.ReadRecovery(w.Path(owned)))
+				}
+				w.sound()
+				for _, q := range w.quarantined() {
+					w.Must(os.RemoveAll(q.Path))
+				}
+				if !killed {
+					break
+				}
+				kills++
+			}
+			t.Logf("killed at %d calls", kills)
+			if kills < 5 {
+				t.Errorf("killed at %d calls only", kills)
+			}
+		})
+	}
+}
+
+// loseWAL leaves the table as it is after a kill, with a WAL that the ledger knows, and removes that.
+func (w *ward) loseWAL() {
+	w.T.Helper()
+	path := w.Path(owned)
+	w.write("UPDATE items SET label = 'lost' WHERE id = 5")
+	_, err := w.handle.Expect(w.T.Context()) // stages
+	w.Must(err)
+	kept := map[string][]byte{}
+	for _, file := range []string{path, filepath.Join(w.Dir, ".tablekeeper", owned+".db.ledger")} {
+		kept[file], err = os.ReadFile(file)
+		w.Must(err)
+	}
+	w.Must(w.Shelf.CloseOwned())
+	w.Must(os.Remove(path + "-wal"))
+	for file, content := range kept {
+		f, err := os.OpenFile(file, os.O_RDWR|os.O_TRUNC, 0)
+		w.Must(err)
+		_, err = f.Write(content)
+		w.Must(errors.Join(err, f.Close()))
+	}
+}
+
+// killedRecording runs the child, which is killed at its n-th call that changes the disk, or for n = 0, -1, ... at one of the last moments,
+// and tells whether it was.
+func (w *ward) killedRecording(n int, records string) bool {
+	w.T.Helper()
+	if n > 0 {
+		return killedAtIn(w.T, n, "TestRecordingChild", recordVariable, w.Dir, w.BucketDir, records, "")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestRecordingChild$")
+	cmd.Env = append(os.Environ(), recordVariable+"="+strings.Join([]string{w.Dir, w.BucketDir, records, lastMoments[-n]}, "\n"))
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() == 1) {
+		w.T.Fatalf("%s: %v: %s", lastMoments[-n], err, out)
+	}
+	return err != nil
+}
