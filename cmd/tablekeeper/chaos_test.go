@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -31,7 +32,20 @@ func chaosClock() func() time.Time {
 // account is what one table has acknowledged, and when.
 type account struct {
 	mu    sync.Mutex
-	acked map[int64]time.Time
+	acked map[int64]span
+}
+
+// span is a time, from before a write to after its acknowledgement: it was committed somewhere between.
+type span struct{ since, until time.Time }
+
+func (s span) meets(other span) bool {
+	return !s.until.Before(other.since) && !s.since.After(other.until)
+}
+
+// wound is damage that was done to a table.
+type wound struct {
+	at   time.Time
+	kind string
 }
 
 type chaos struct {
@@ -43,7 +57,8 @@ type chaos struct {
 	names  []string
 	books  map[string]*account
 	did    map[string]int
-	hurt   map[string][]time.Time // when each table was damaged
+	hurt   map[string][]time.Time // when each table was damaged last
+	wounds map[string][]wound     // all that was done to each
 }
 
 // TestChaos is a service with all nine tables under load, in which tables are compacted, backed up, scrubbed and damaged at random. Every
@@ -106,13 +121,13 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 			t.Error(err)
 		}
 	})
-	c := &chaos{t: t, house: h, now: p.now, random: rand.New(rand.NewPCG(seed, seed)), books: map[string]*account{}, did: map[string]int{}, hurt: map[string][]time.Time{}}
+	c := &chaos{t: t, house: h, now: p.now, random: rand.New(rand.NewPCG(seed, seed)), books: map[string]*account{}, did: map[string]int{}, hurt: map[string][]time.Time{}, wounds: map[string][]wound{}}
 	if c.hub, err = h.openHub(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for name := range ownedSchemas() {
 		c.names = append(c.names, name)
-		c.books[name] = &account{acked: map[int64]time.Time{}}
+		c.books[name] = &account{acked: map[int64]span{}}
 		if err := c.define(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
@@ -148,6 +163,7 @@ func (c *chaos) write(ctx context.Context, name string) {
 	pace := time.NewTicker(5 * time.Millisecond)
 	defer pace.Stop()
 	for n := int64(1); ctx.Err() == nil; n++ {
+		began := c.now()
 		err := handle.Write(ctx, func(tx *sql.Tx) error {
 			_, err := tx.Exec("INSERT OR REPLACE INTO chaos VALUES (?, randomblob(300))", n)
 			return err
@@ -155,7 +171,7 @@ func (c *chaos) write(ctx context.Context, name string) {
 		switch {
 		case err == nil:
 			book.mu.Lock()
-			book.acked[n] = c.now()
+			book.acked[n] = span{began, c.now()}
 			book.mu.Unlock()
 		case ctx.Err() != nil, unavailable(err), errors.Is(err, table.ErrCorrupt), errors.Is(err, table.ErrBusy):
 		default:
@@ -265,6 +281,7 @@ func (c *chaos) damage(name string) {
 	kinds := []string{"flip", "flip", "zero", "garbage", "truncate", "delete", "replace", "header", "journal"}
 	kind := kinds[c.random.IntN(len(kinds))]
 	c.did[kind]++
+	c.wounds[name] = append(c.wounds[name], wound{c.now(), kind})
 	if err := c.inflict(path, kind); err != nil && !errors.Is(err, io.EOF) {
 		c.t.Errorf("%s %s: %v", kind, name, err)
 	}
@@ -311,12 +328,15 @@ func (c *chaos) inflict(path, kind string) error {
 	return errors.Join(err, f.Close())
 }
 
-// loss is what a recovery said of a table: what was written between the two is gone, or may be.
-type loss struct{ since, until time.Time }
+// loss is what a recovery said of a table: what was written then is gone, or may be. kind is the damage that it was for.
+type loss struct {
+	span
+	kind string
+}
 
-// losses reads what the recoveries said, and counts how they were made.
-func (c *chaos) losses() (map[string][]loss, map[string]int) {
-	all, by := map[string][]loss{}, map[string]int{}
+// losses reads what the recoveries said, and counts by which damage and how they were made.
+func (c *chaos) losses() (all map[string][]loss, by map[string]map[string]int) {
+	all, by = map[string][]loss{}, map[string]map[string]int{}
 	filter := history.Filter{Function: "recover", Limit: 100}
 	for {
 		page, err := c.house.history.List(c.t.Context(), filter)
@@ -332,20 +352,14 @@ func (c *chaos) losses() (map[string][]loss, map[string]int) {
 				c.t.Fatalf("recovery %s of %v is still %s", run.ID, run.Tables(), run.Status)
 			}
 			for _, e := range run.Entries {
-				if len(e.Report) == 0 { // it was interrupted, and so said nothing
-					by[e.Status+" "+e.Reason]++
-					continue
+				kind := c.kindOf(e.Table, run.Queued)
+				lost, how := c.lossOf(e, run.Ended)
+				if by[kind] == nil {
+					by[kind] = map[string]int{}
 				}
-				var entry struct {
-					Status, Rung, Reason, Lost string
-					LostSince                  time.Time `json:"lost_since"`
-				}
-				if err := json.Unmarshal(e.Report, &entry); err != nil {
-					c.t.Fatalf("%v: %s", err, e.Report)
-				}
-				by[entry.Status+" "+entry.Rung+entry.Reason]++
-				if entry.Lost != "" {
-					all[e.Table] = append(all[e.Table], loss{entry.LostSince, run.Ended})
+				by[kind][how]++
+				if lost != nil {
+					all[e.Table] = append(all[e.Table], loss{*lost, kind})
 				}
 			}
 		}
@@ -354,6 +368,35 @@ func (c *chaos) losses() (map[string][]loss, map[string]int) {
 		}
 		filter.Cursor = page.Next
 	}
+}
+
+// kindOf is the last damage that was done to a table before its recovery began.
+func (c *chaos) kindOf(name string, at time.Time) string {
+	kind := "nothing"
+	for _, w := range c.wounds[name] {
+		if !w.at.After(at) {
+			kind = w.kind
+		}
+	}
+	return kind
+}
+
+// lossOf is what one recovery said.
+func (c *chaos) lossOf(e history.Entry, ended time.Time) (lost *span, how string) {
+	if len(e.Report) == 0 { // it was interrupted, and so said nothing
+		return nil, e.Status + " " + e.Reason
+	}
+	var entry struct {
+		Status, Rung, Reason, Lost string
+		LostSince                  time.Time `json:"lost_since"`
+	}
+	if err := json.Unmarshal(e.Report, &entry); err != nil {
+		c.t.Fatalf("%v: %s", err, e.Report)
+	}
+	if entry.Lost != "" {
+		lost = &span{entry.LostSince, ended}
+	}
+	return lost, entry.Status + " " + entry.Rung + entry.Reason
 }
 
 // settle compares what the tables have with what they acknowledged. Whoever reads a table waits until it serves, which it does before its
@@ -365,22 +408,31 @@ func (c *chaos) settle() {
 	}
 	c.house.runner.Wait()
 	lost, by := c.losses()
-	acked, missing := 0, 0
+	acked, gone := 0, map[string]int{}
 	for _, name := range c.names {
 		book := c.books[name]
 		acked += len(book.acked)
-		for n, at := range book.acked {
+		for n, when := range book.acked {
 			if there[name][n] {
 				continue
 			}
-			missing++
-			if !slices.ContainsFunc(lost[name], func(l loss) bool { return !at.Before(l.since) && at.Before(l.until.Add(time.Second)) }) {
-				c.t.Errorf("row %d of %s was acknowledged at %v and is gone; the losses told of are %v", n, name, at, lost[name])
+			i := slices.IndexFunc(lost[name], func(l loss) bool { return when.meets(l.span) })
+			if i < 0 {
+				c.t.Errorf("row %d of %s was acknowledged at %v and is gone; it was damaged by %v, and the losses told of are %v",
+					n, name, when.until, c.wounds[name], lost[name])
 				return
 			}
+			gone[lost[name][i].kind]++
 		}
 	}
-	c.t.Logf("%d writes acknowledged, %d of them lost and told of; done %v; recovered %v", acked, missing, c.did, by)
+	all := 0
+	for _, n := range gone {
+		all += n
+	}
+	c.t.Logf("%d writes acknowledged, %d kept, %d lost and told of; done %v", acked, acked-all, all, c.did)
+	for _, kind := range slices.Sorted(maps.Keys(by)) {
+		c.t.Logf("%10s: recovered %v, %d rows lost and told of", kind, by[kind], gone[kind])
+	}
 }
 
 func (c *chaos) content(name string) map[int64]bool {
