@@ -3,10 +3,10 @@ package table
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
+
+	"tablekeeper/storage/disktest"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,18 +14,12 @@ import (
 // mount mounts a file system for one test, or skips it: only root may, and not everywhere.
 func mount(t *testing.T, args ...string) (dir string) {
 	t.Helper()
-	dir = t.TempDir()
-	if out, err := exec.Command("mount", append(args, dir)...).CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED, nothing may be mounted here: %v: %s", err, out)
-	}
-	t.Cleanup(func() { unmount(t, dir) })
-	return dir
+	return disktest.Mount(t, args...)
 }
 
 func unmount(t *testing.T, dir string) {
-	if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil && !strings.Contains(string(out), "not mounted") {
-		t.Errorf("umount: %v: %s", err, out)
-	}
+	t.Helper()
+	disktest.Unmount(t, dir)
 }
 
 // The disk is full for real, at every size that lets the swap come a little further.
@@ -120,16 +114,7 @@ func fill(t *testing.T, dir string, pages int) {
 // shutdown is what a power cut is to a file system: nothing that is not on the disk gets there any more.
 func shutdown(t *testing.T, dir string) {
 	t.Helper()
-	const (
-		fsIOCShutdown = 0x8004587d // _IOR('X', 125, __u32), <linux/fs.h>
-		noLogFlush    = 2
-	)
-	f, err := os.Open(dir)
-	must(t, err)
-	defer func() { _ = f.Close() }() // the file system is gone
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), fsIOCShutdown, noLogFlush); err != nil {
-		t.Skipf("SKIPPED, no power cuts on this file system: %v", err)
-	}
+	disktest.Cut(t, dir)
 }
 
 // The power is cut for real, on ext4 and xfs, before each call of the swap and after its end.
@@ -159,17 +144,10 @@ func TestRealPowerCutShowsMissingSyncs(t *testing.T) {
 
 func makeFileSystem(t *testing.T, kind string) (image string) {
 	t.Helper()
-	mkfs := needTool(t, "mkfs."+kind)
 	if raceEnabled {
 		t.Skip("SKIPPED under -race: it says nothing about the disk")
 	}
-	image = filepath.Join(t.TempDir(), "image")
-	must(t, os.WriteFile(image, nil, 0o600))
-	must(t, os.Truncate(image, 320<<20))
-	if out, err := exec.Command(mkfs, "-q", image).CombinedOutput(); err != nil {
-		t.Fatalf("mkfs: %v %s", err, out)
-	}
-	return image
+	return disktest.Image(t, kind, 320<<20)
 }
 
 func syncAll(t *testing.T, dir string) {
