@@ -21,7 +21,7 @@ func withoutMode(t testing.TB, path string) []string {
 
 func TestConvert(t *testing.T) {
 	eachFixture(t, func(t *testing.T, _ fixture, path string) {
-		for _, to := range []string{Incremental, NoAutoVacuum, Incremental} {
+		for _, to := range []string{Incremental, NoAutoVacuum} {
 			for _, slowly := range []bool{false, true} {
 				if slowly {
 					byCopy(t, path)
@@ -129,7 +129,7 @@ func TestConvertOwned(t *testing.T) {
 	written := make(chan int)
 	go func() {
 		n := 0
-		for ctx.Err() == nil {
+		for ctx.Err() == nil && n < 300 { // or it may be too busy to be converted
 			if err := table.Write(t.Context(), func(tx *sql.Tx) error {
 				_, err := tx.Exec("INSERT INTO t(v) VALUES (randomblob(100))")
 				return err
