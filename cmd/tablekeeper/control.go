@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"tablekeeper/infra/alerts"
 	"tablekeeper/infra/hub"
 	"tablekeeper/infra/lambdaapi"
 	"tablekeeper/jobs"
@@ -22,7 +23,8 @@ type control struct {
 	house   *house
 	service *jobs.Service
 	started time.Time
-	stores  hub.Stores // the six stores, if the service has them
+	stores  hub.Stores      // the six stores, if the service has them
+	alerts  *alerts.Service // nil: none are configured
 }
 
 func (c *control) handler() http.Handler {
@@ -32,6 +34,8 @@ func (c *control) handler() http.Handler {
 	mux.HandleFunc("POST /jobs/{name}/pause", c.change(c.service.Pause))
 	mux.HandleFunc("POST /jobs/{name}/resume", c.change(c.service.Resume))
 	mux.HandleFunc("POST /runs/{name}/cancel", c.change(func(_ context.Context, id string) error { return c.house.runner.Cancel(id) }))
+	mux.HandleFunc("GET /alerts/channels", c.channels)
+	mux.HandleFunc("POST /alerts/channels/{name}/test", c.testChannel)
 	mux.Handle("/", lambdaapi.NewHandler(invoker{c.house}))
 	return mux
 }

@@ -19,7 +19,6 @@ import (
 	"tablekeeper/functions/restore"
 	"tablekeeper/infra/admin"
 	"tablekeeper/infra/admin/web"
-	"tablekeeper/infra/alerts"
 	"tablekeeper/infra/metrics"
 	"tablekeeper/jobs/schedule"
 	"tablekeeper/storage/shelf"
@@ -31,7 +30,6 @@ type front struct {
 	*control
 	keys    *admin.Keys
 	api     *admin.Server
-	alerts  *alerts.Service // nil: none are configured
 	metrics *metrics.Metrics
 	scrapes *http.Server // for metrics alone; nil: they are on the API's listener
 

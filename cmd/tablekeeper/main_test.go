@@ -4,7 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -40,7 +43,7 @@ func scriptParams(dir string) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": exitStatus, "mktable": makeTable, "rows": countRows, "damage": damage, "execsql": runSQL, "rmall": removeAll, "rot": rot, "rename": renameFile, "salvageall": salvageAll, "keygen": makeKey, "fifo": makeFIFO, "await": awaitService, "freeport": freePortIn, "awaitrun": awaitRun,
+			"status": exitStatus, "mktable": makeTable, "rows": countRows, "damage": damage, "execsql": runSQL, "rmall": removeAll, "rot": rot, "rename": renameFile, "salvageall": salvageAll, "keygen": makeKey, "fifo": makeFIFO, "await": awaitService, "freeport": freePortIn, "receiver": startReceiver, "awaitrun": awaitRun,
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "race" {
@@ -136,6 +139,19 @@ func freePortIn(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Check(l.Close())
 	ts.Setenv(args[0], port)
+}
+
+// startReceiver is the other end of webhooks until the script ends; it keeps what it takes in a file: receiver VARIABLE FILE.
+func startReceiver(ts *testscript.TestScript, _ bool, args []string) {
+	file := ts.MkAbs(args[1])
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.URL.Path == "/refuse" || os.WriteFile(file, body, 0o600) != nil {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	ts.Defer(server.Close)
+	ts.Setenv(args[0], server.URL)
 }
 
 // awaitRun waits until the history has a run that ended, by its trigger: awaitrun STATE TRIGGER.

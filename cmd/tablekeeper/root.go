@@ -66,7 +66,7 @@ globs and paths: --tables, TABLEKEEPER_TABLES, or tables: in tablekeeper.yaml.`,
 	)
 	addCommands(root, "start", newDemo(p), newInit(p), newDiscover(p), newServe(p), newCheck(p), newProvision(p))
 	addCommands(root, "work", newCompact(p), newConvert(p), newBackup(p), newVerify(p), newRestore(p), newRecover(p), newSalvage(p), newInvoke(p))
-	addCommands(root, "look", newStatus(p), newBackups(p), newJobs(p), newRuns(p), newToken(p), newVersion(p))
+	addCommands(root, "look", newStatus(p), newBackups(p), newJobs(p), newRuns(p), newNotify(p), newToken(p), newVersion(p))
 	root.AddCommand(newDemoWriter(p))
 	return root
 }
