@@ -98,6 +98,9 @@ func asDamage(err error) *damage {
 // diagnose says whether err is damage, and looks at the files for a better cause than SQLite has.
 func (t *Table) diagnose(ctx context.Context, err error) *damage {
 	found := asDamage(err)
+	if s := t.gate.current(); s != nil && found == nil && !isOwned(err) && sqliteCode(err)&0xff == sqlite3.SQLITE_CANTOPEN {
+		return asDamage(s.sameFile()) // a new connection met a file that had just lost its name
+	}
 	if found == nil || found.Cause != CauseSQLite && found.Cause != CauseHeader {
 		return found
 	}
