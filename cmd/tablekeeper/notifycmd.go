@@ -166,7 +166,7 @@ func (p *program) testChannels(ctx context.Context, n notifier, only string) err
 // wordsOf is what to show of a failed test; that a server elsewhere said it is no news.
 func wordsOf(err error) (text, hint string) {
 	_, hint = explain(err)
-	var refusal *client.Refusal
+	var refusal *client.RefusalError
 	if errors.As(err, &refusal) {
 		return refusal.Detail, hint
 	}

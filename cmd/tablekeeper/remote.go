@@ -99,7 +99,7 @@ func (e *elsewhere) token() (string, error) {
 // serverStatus is the exit status of what a service elsewhere answers; 0 if err is nothing of the kind. It is that which the same
 // failure has here.
 func serverStatus(err error) int {
-	var refusal *client.Refusal
+	var refusal *client.RefusalError
 	var away *client.UnreachableError
 	var address *client.AddressError
 	var stranger *client.StrangerError
@@ -123,7 +123,7 @@ var codeStatus = map[string]int{
 	"no_good_backup": exitCorrupt, "bucket_refused": exitFailed, "not_active": exitNotFound,
 }
 
-func refusalStatus(r *client.Refusal) int {
+func refusalStatus(r *client.RefusalError) int {
 	if code, ok := codeStatus[r.Code]; ok {
 		return code
 	}

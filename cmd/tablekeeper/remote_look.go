@@ -120,7 +120,7 @@ func (j jobsThere) list(ctx context.Context) ([]jobReport, error) {
 
 func (j jobsThere) change(ctx context.Context, verb, job string) error {
 	err := j.ChangeJob(ctx, verb, job)
-	var refusal *client.Refusal
+	var refusal *client.RefusalError
 	if errors.As(err, &refusal) && refusal.Status == http.StatusNotFound {
 		known, listErr := j.list(ctx)
 		if listErr != nil {

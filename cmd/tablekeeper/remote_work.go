@@ -75,7 +75,7 @@ func (p *program) restoreThere(ctx context.Context, c *client.Client, f restoreF
 		}
 	}
 	run, err := p.runThere(ctx, c, func() (string, error) { return c.Restore(ctx, plan, f.yes) })
-	var refusal *client.Refusal
+	var refusal *client.RefusalError
 	if errors.As(err, &refusal) && refusal.Code == "plan_changed" {
 		return fail(exitUnsure, "run it again; or --yes, if what was written meanwhile may be lost, too", "%w; nothing was restored", err)
 	}

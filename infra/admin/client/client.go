@@ -45,13 +45,13 @@ func (e *AddressError) Error() string { return e.text }
 // Hint is what to write instead.
 func (e *AddressError) Hint() string { return e.try }
 
-// Refusal is an answer of the server that is no success.
-type Refusal struct{ admin.Problem }
+// RefusalError is an answer of the server that is no success.
+type RefusalError struct{ admin.Problem }
 
-func (e *Refusal) Error() string { return "the server refuses: " + e.Detail }
+func (e *RefusalError) Error() string { return "the server refuses: " + e.Detail }
 
 // Hint is what the server advises.
-func (e *Refusal) Hint() string { return e.Problem.Hint }
+func (e *RefusalError) Hint() string { return e.Problem.Hint }
 
 // UnreachableError is a server that does not answer.
 type UnreachableError struct {
@@ -209,7 +209,7 @@ func (c *Client) understand(ctx context.Context, status int, kind string, data [
 		}
 		return nil
 	}
-	refusal := &Refusal{}
+	refusal := &RefusalError{}
 	if kind != "application/problem+json" || json.Unmarshal(data, &refusal.Problem) != nil {
 		if status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout {
 			return &UnreachableError{c.String(), fmt.Errorf("something before it answers %d %s", status, http.StatusText(status))}
