@@ -8,7 +8,10 @@ import (
 )
 
 const (
-	buryStep  = 64 << 20 // bytes freed at a time
+	// Where the file system is mounted with discard, freeing 64 MiB keeps every fsync waiting for 60 to 100 ms; elsewhere for next to nothing.
+	firstBury = 4 << 20 // bytes freed at a time
+	mostBury  = 64 << 20
+	buryTook  = 8 * time.Millisecond // what one step may take
 	buryPause = 5 * time.Millisecond
 	barWait   = time.Hour
 )
@@ -63,11 +66,25 @@ func shrink(path string) error {
 	if err != nil {
 		return err
 	}
-	for size := info.Size() - buryStep; size > 0; size -= buryStep {
+	step := int64(firstBury)
+	for size := info.Size() - step; size > 0; size -= step {
+		start := time.Now()
 		if err := os.Truncate(path, size); err != nil {
 			return err
 		}
+		step = nextBury(step, time.Since(start))
 		_ = pause(context.Background(), buryPause) // never ends early
 	}
 	return nil
+}
+
+// nextBury is how much to free next, after a step that took so long.
+func nextBury(step int64, took time.Duration) int64 {
+	switch {
+	case took > buryTook:
+		return max(step/2, 1<<20)
+	case took < buryTook/4:
+		return min(2*step, mostBury)
+	}
+	return step
 }
