@@ -1,80 +1,20 @@
 package provision
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
+	"tablekeeper/infra/mototest"
 	"tablekeeper/storage/bucket/remote"
 )
-
-// moto starts moto_server, a stand-in for AWS, and returns its address.
-func moto(t *testing.T) string {
-	t.Helper()
-	program, err := exec.LookPath("moto_server")
-	if err != nil {
-		home, _ := os.UserHomeDir()
-		program, err = exec.LookPath(filepath.Join(home, ".pyenv", "shims", "moto_server"))
-	}
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("moto_server is not installed")
-		}
-		t.Skip("SKIPPED, not tested here: the topic and AWS's own settings; moto_server is not installed")
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host, port, _ := net.SplitHostPort(listener.Addr().String())
-	listener.Close()
-	var said bytes.Buffer
-	cmd := exec.Command(program, "-H", host, "-p", port)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // it is killed in the end
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	address := "http://" + net.JoinHostPort(host, port)
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		response, err := http.Get(address + "/moto-api/data.json")
-		if err == nil {
-			response.Body.Close()
-			return address
-		}
-		select {
-		case <-tick.C:
-		case <-ended:
-			t.Fatalf("moto_server ended at once: %s", &said)
-		case <-deadline:
-			t.Fatalf("moto_server does not answer: %v", err)
-		}
-	}
-}
 
 func onMoto(t *testing.T, address, name string, want Wanted) *Provisioner {
 	t.Helper()
@@ -92,7 +32,7 @@ func onMoto(t *testing.T, address, name string, want Wanted) *Provisioner {
 
 // TestAsOnAWS makes all of it on a stand-in for AWS.
 func TestAsOnAWS(t *testing.T) {
-	address := moto(t)
+	address := mototest.Start(t)
 	want := usual
 	want.Topic = "backups"
 	want.Subscriptions = []Subscription{{"email", "ops@example.com"}, {"https", "https://example.com/hook"}}
