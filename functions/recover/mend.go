@@ -320,7 +320,7 @@ func orElse(err error, text string) error {
 
 // patched is the file with the pages that were fetched. It is a candidate if those that are left have no rows.
 func (r *recovery) patched(ctx context.Context, file, backup string, started time.Time, left []uint32) (candidate, error) {
-	detail, lost := fmt.Sprintf("%d damaged pages were fetched from the backup", len(r.scene.bad)-len(left)), ""
+	detail, lost := fmt.Sprintf("damaged pages that were fetched from the backup: %d", len(r.scene.bad)-len(left)), ""
 	if r.scene.others {
 		lost = lostOthers
 	}

@@ -47,10 +47,13 @@ func (s *scene) close() {
 	}
 }
 
+// bytes is the size of the table as its ledger knows it.
+func (s *scene) bytes() int64 { return int64(len(s.want)) * int64(s.pageSize) }
+
 // examine compares the table with its ledger, or with the backup of which it is unchanged.
 func (r *recovery) examine(ctx context.Context) error {
 	end := r.progress.Begin("examine")
-	defer func() { end(int64(len(r.scene.want))) }()
+	defer func() { end(r.scene.bytes()) }()
 	if r.handle != nil {
 		r.adopt(ctx)
 		if dir, err := table.SetJournalAside(r.handle.Path(), table.SwapOptions{Reason: quarantineReason, Now: r.Now()}); err != nil {
@@ -164,7 +167,7 @@ func union(a, b []uint32) []uint32 {
 // the file that lost it.
 func (r *recovery) copyTable(ctx context.Context, to string) error {
 	end := r.progress.Begin("copy")
-	defer func() { end(int64(len(r.scene.want))) }()
+	defer func() { end(r.scene.bytes()) }()
 	if r.scene.original != nil && (r.scene.gone || r.scene.foreign) {
 		if err := table.CopyFile(ctx, r.scene.original, to); err != nil {
 			return err
