@@ -146,6 +146,41 @@ func TestWhatCouldNotBeDeliveredIsDeliveredAfterARestart(t *testing.T) {
 	}
 }
 
+// Several alerts are told while the receiver is down. When it is back each arrives, once.
+func TestAllThatTheReceiverMissedArrivesOnce(t *testing.T) {
+	receiver, bus, at := newReceiver(t), newBus(t), &steppedClock{at: start}
+	opts := Options{Folder: t.TempDir(), Bus: bus, Now: at.now, Timing: Timing{Gather: time.Millisecond},
+		Webhooks: []Webhook{{Name: "hook", URL: receiver.URL, AllowPrivate: true}}}
+	_, stop := running(t, opts)
+	want := map[string]bool{}
+	for _, reason := range []string{"corrupt", "cancelled", "unreachable", "locked", "timeout"} {
+		happened := at.now()
+		at.step(100 * time.Millisecond) // too short for a second attempt
+		bus.Publish(ended(t, happened, "backup", [3]string{"table-" + reason, "failed", reason}))
+		if got := receiver.wait(t); got != "refused" {
+			t.Fatalf("got %q", got)
+		}
+		want["backup fails: "+reason+" (table-"+reason+")"] = true
+	}
+	stop()
+	receiver.set(true)
+	at.step(time.Hour)
+	_, stop = running(t, opts)
+	for range want {
+		receiver.wait(t)
+	}
+	stop()
+	for id, n := range receiver.got {
+		if !want[n.Title] {
+			t.Errorf("%s: %q was not told, or twice", id, n.Title)
+		}
+		delete(want, n.Title)
+	}
+	if len(want) > 0 || len(receiver.seen) > 0 {
+		t.Errorf("did not arrive: %v; arrived besides: %d", want, len(receiver.seen))
+	}
+}
+
 // steppedClock moves when told to.
 type steppedClock struct {
 	mu sync.Mutex
