@@ -48,7 +48,7 @@ func (s *scene) close() {
 }
 
 // bytes is the size of the table as its ledger knows it.
-func (s *scene) bytes() int64 { return int64(len(s.want)) * int64(s.pageSize) }
+func (s *scene) bytes() int64 { return int64(len(s.want)) * s.pageSize }
 
 // examine compares the table with its ledger, or with the backup of which it is unchanged.
 func (r *recovery) examine(ctx context.Context) error {
