@@ -73,6 +73,18 @@ func visitOf(ctx context.Context) *visit {
 	return v
 }
 
+// Access says who comes with a token, or in a session that was begun with one. Its errors are ErrUnknownToken for whoever is not known, or no longer, and
+// others where that cannot be found out.
+type Access interface {
+	Bearer(ctx context.Context, token string) (Identity, error)
+	// SignIn begins a session, until the identity expires. secret is for the cookie.
+	SignIn(ctx context.Context, token string) (secret string, who Identity, err error)
+	// Session says whose session it is. fresh is the secret that replaces its own from now on, "" if it stays.
+	Session(ctx context.Context, secret string) (who Identity, fresh string, err error)
+	// SignOut ends a session. That there is none is no error.
+	SignOut(ctx context.Context, secret string) error
+}
+
 // guard lets those pass who may, and records what they change.
 func (s *Server) guard(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
@@ -141,7 +153,7 @@ func (s *Server) identify(w http.ResponseWriter, r *http.Request) (Identity, err
 	if err != nil || cookie.Value == "" {
 		return Identity{}, signInFirst("not signed in")
 	}
-	who, fresh, err := s.keys.session(r.Context(), cookie.Value)
+	who, fresh, err := s.opts.Access.Session(r.Context(), cookie.Value)
 	if errors.Is(err, ErrUnknownToken) {
 		return who, signInFirst("the session has ended")
 	}
@@ -154,7 +166,7 @@ func (s *Server) identify(w http.ResponseWriter, r *http.Request) (Identity, err
 // bearer lets a right token pass however many wrong ones came from its address: 256 bits are not guessed, and a broken script must not
 // lock out the operator beside it.
 func (s *Server) bearer(r *http.Request, token string) (Identity, error) {
-	_, who, err := s.keys.bearer(r.Context(), token)
+	who, err := s.opts.Access.Bearer(r.Context(), token)
 	if !errors.Is(err, ErrUnknownToken) {
 		return who, err
 	}

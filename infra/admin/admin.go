@@ -101,6 +101,11 @@ type Options struct {
 	Metrics http.Handler // for /metrics, behind a token; nil: they are elsewhere
 	Lambda  http.Handler // the Lambda API, under paths that begin with its version; it asks for signatures itself. nil: there is none here
 	Assets  fs.FS        // the dashboard, index.html at its root; nil: there is none in this build
+	Access  Access       // nil: the house's Keys
+	// Without are the parts that whoever is in front does not let through: the page hides them.
+	Without []string
+	// AnyHost: whoever is in front answers under its own names only, so that none has to be refused here.
+	AnyHost bool
 	// Hosts are names, besides localhost and addresses, under which it is served.
 	Hosts   []string
 	Secure  bool // it is reached by HTTPS
@@ -161,6 +166,9 @@ func New(h House, opts Options) (*Server, error) {
 	}
 	s.opts.Timing.fill()
 	s.http = newHTTP(s.log, s.opts.Timing)
+	if s.opts.Access == nil {
+		s.opts.Access = h.Keys
+	}
 	if s.opts.Refresh == nil {
 		s.opts.Refresh = func(context.Context) error { return nil }
 	}
@@ -183,6 +191,9 @@ func New(h House, opts Options) (*Server, error) {
 
 // Handler serves everything.
 func (s *Server) Handler() http.Handler { return s.handler }
+
+// Build names what the page is made of.
+func (s *Server) Build() string { return s.opts.Build }
 
 // OpenAPI describes the API.
 func (s *Server) OpenAPI() *huma.OpenAPI { return s.api.OpenAPI() }

@@ -40,7 +40,7 @@ func (s *Server) door(inside http.Handler) http.Handler {
 		if s.opts.Secure {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
-		if !s.knownHost(r.Host) {
+		if !s.opts.AnyHost && !s.knownHost(r.Host) {
 			problem(http.StatusMisdirectedRequest, "this is not served under that name",
 				"use the address itself, or add the name to hosts in tablekeeper.yaml").coded("unknown_host").write(w)
 			return

@@ -221,6 +221,12 @@ func (k *Keys) RevokeToken(ctx context.Context, name string) error {
 	return nil
 }
 
+// Bearer implements Access.
+func (k *Keys) Bearer(ctx context.Context, token string) (Identity, error) {
+	_, who, err := k.bearer(ctx, token)
+	return who, err
+}
+
 // bearer says whose token it is, or ErrUnknownToken.
 func (k *Keys) bearer(ctx context.Context, secret string) (id int64, who Identity, err error) {
 	if !strings.HasPrefix(secret, tokenPrefix) {

@@ -21,7 +21,7 @@ func TestKeysAreKeptHashedAndForNobodyElse(t *testing.T) {
 	if err != nil || !strings.HasPrefix(secret, tokenPrefix) || len(secret) != len(tokenPrefix)+43 {
 		t.Fatalf("%q, %v", secret, err)
 	}
-	cookie, _, err := k.signIn(t.Context(), secret)
+	cookie, _, err := k.SignIn(t.Context(), secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestKeysAreKeptHashedAndForNobodyElse(t *testing.T) {
 	if _, who, err := k.bearer(t.Context(), secret); err != nil || who.Name != "alice" {
 		t.Errorf("%+v, %v", who, err)
 	}
-	if who, _, err := k.session(t.Context(), cookie); err != nil || who.Role != Operator {
+	if who, _, err := k.Session(t.Context(), cookie); err != nil || who.Role != Operator {
 		t.Errorf("%+v, %v", who, err)
 	}
 }

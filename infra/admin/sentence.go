@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,7 +162,7 @@ func (s *Server) notices(f Fleet) []Notice {
 	} else if f.Tables > 0 && f.ByHealth[health.NoBackup] == f.Tables {
 		all = append(all, Notice{"no_backup", "There is no backup yet.", "Press Back up, or wait for the schedule."})
 	}
-	if s.opts.Alerts == nil || len(s.opts.Alerts.Channels()) == 0 {
+	if !slices.Contains(s.opts.Without, "alerts") && (s.opts.Alerts == nil || len(s.opts.Alerts.Channels()) == 0) {
 		all = append(all, Notice{"no_alert_channel", "Nobody is told when something goes wrong: no alert channel is configured.", "Set alerts: in tablekeeper.yaml."})
 	}
 	paused := []string{}

@@ -17,16 +17,20 @@ type Whoami struct {
 	Expires time.Time `json:"expires_at,omitzero" doc:"when the session ends, unless it is used before"`
 	Version string    `json:"version"`
 	Build   string    `json:"build" doc:"changes with every build: a page of another one should be loaded again"`
+	Without []string  `json:"without,omitempty" enum:"stream,jobs,compactions,recoveries,alerts,restore,cancel,log" doc:"parts of this API that are not served here"`
 }
 
 func (s *Server) whoami(who Identity) Whoami {
-	return Whoami{Name: who.Name, Role: who.Role, Expires: who.Expires, Version: s.opts.Version, Build: s.opts.Build}
+	return Whoami{Name: who.Name, Role: who.Role, Expires: who.Expires, Version: s.opts.Version, Build: s.opts.Build, Without: s.opts.Without}
 }
+
+// SecureCookie is the name of a session's cookie where it is reached by HTTPS.
+const SecureCookie = "__Host-tablekeeper_session"
 
 // cookieName has the prefix by which browsers refuse such a cookie from anything but this very host, where that is possible.
 func (s *Server) cookieName() string {
 	if s.opts.Secure {
-		return "__Host-tablekeeper_session"
+		return SecureCookie
 	}
 	return "tablekeeper_session"
 }
@@ -36,8 +40,10 @@ func (s *Server) cookie(secret string, maxAge int) *http.Cookie {
 }
 
 func (s *Server) setCookie(w http.ResponseWriter, secret string, expires time.Time) {
-	http.SetCookie(w, s.cookie(secret, int(expires.Sub(s.now()).Seconds())))
+	http.SetCookie(w, s.cookie(secret, s.secondsTo(expires)))
 }
+
+func (s *Server) secondsTo(t time.Time) int { return int(t.Sub(s.now()).Round(time.Second).Seconds()) }
 
 type signedIn struct {
 	Cookie http.Cookie `header:"Set-Cookie"`
@@ -56,7 +62,7 @@ func (s *Server) registerSession(api huma.API) {
 			Token string `json:"token" maxLength:"200"`
 		}
 	}) (*signedIn, error) {
-		secret, who, err := s.keys.signIn(ctx, in.Body.Token)
+		secret, who, err := s.opts.Access.SignIn(ctx, in.Body.Token)
 		if errors.Is(err, ErrUnknownToken) {
 			return nil, s.failed(s.wrongSignIns, remoteOf(ctx), signInFirst("the token is not known"))
 		}
@@ -64,7 +70,7 @@ func (s *Server) registerSession(api huma.API) {
 			return nil, explain(err)
 		}
 		s.log.Info("signed in", "actor", who.Name, "role", string(who.Role), "from", hostOf(remoteOf(ctx)))
-		return &signedIn{*s.cookie(secret, int(sessionIdle.Seconds())), s.whoami(who)}, nil
+		return &signedIn{*s.cookie(secret, s.secondsTo(who.Expires)), s.whoami(who)}, nil
 	})
 	huma.Register(api, s.operation(http.MethodGet, "/session", "whoami", "access", "Who is signed in"),
 		func(ctx context.Context, _ *struct{}) (*answer[Whoami], error) {
@@ -80,7 +86,7 @@ func (s *Server) registerSession(api huma.API) {
 		if s.opts.Secure {
 			secret = in.Secure
 		}
-		return &signedOut{*s.cookie("", -1)}, explain(s.keys.signOut(ctx, secret))
+		return &signedOut{*s.cookie("", -1)}, explain(s.opts.Access.SignOut(ctx, secret))
 	})
 }
 

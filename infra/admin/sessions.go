@@ -16,8 +16,8 @@ const (
 	sessionGrace = 2 * time.Minute
 )
 
-// signIn begins a session with a token. secret is for the cookie.
-func (k *Keys) signIn(ctx context.Context, token string) (secret string, who Identity, err error) {
+// SignIn implements Access.
+func (k *Keys) SignIn(ctx context.Context, token string) (secret string, who Identity, err error) {
 	id, who, err := k.bearer(ctx, token)
 	if err != nil {
 		return "", who, err
@@ -35,8 +35,8 @@ func (k *Keys) signIn(ctx context.Context, token string) (secret string, who Ide
 	return secret, who, nil
 }
 
-// session says whose session it is, or ErrUnknownToken. fresh is the secret that replaces it from now on, "" if it stays.
-func (k *Keys) session(ctx context.Context, secret string) (who Identity, fresh string, err error) {
+// Session implements Access.
+func (k *Keys) Session(ctx context.Context, secret string) (who Identity, fresh string, err error) {
 	hash, now := hashOf(secret), k.now()
 	var id, begun, rotated, expires int64
 	var current bool
@@ -73,8 +73,8 @@ func (k *Keys) rotate(ctx context.Context, id int64, hash []byte, begun, now tim
 	return who, fresh, nil
 }
 
-// signOut ends a session. That there is none is no error.
-func (k *Keys) signOut(ctx context.Context, secret string) error {
+// SignOut implements Access.
+func (k *Keys) SignOut(ctx context.Context, secret string) error {
 	hash := hashOf(secret)
 	if _, err := k.db.ExecContext(ctx, `DELETE FROM sessions WHERE hash = ? OR previous = ?`, hash, hash); err != nil {
 		return fmt.Errorf("end the session: %w", err)
