@@ -30,7 +30,7 @@ async function problemOf(response: Response, path: string): Promise<Problem> {
   try {
     const p = await response.json();
     const detail = [p.detail || p.title, ...(p.errors ?? []).map((e: { message: string }) => e.message)].filter(Boolean).join(": ");
-    return new Problem(response.status, detail, p.hint, p.code, p.run_id);
+    return new Problem(response.status, detail || `The server answers ${response.status} ${response.statusText}.`, p.hint, p.code, p.run_id);
   } catch {
     return new Problem(response.status, `The server answers ${response.status} ${response.statusText}.`);
   }

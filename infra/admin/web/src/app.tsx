@@ -1,7 +1,7 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { call, get, post, signedOut } from "./api";
-import { connect, connection, disconnect, fleet, session, soon, upgraded } from "./live";
+import { connect, connection, disconnect, fleet, lacks, session, soon, upgraded } from "./live";
 import { Compactions } from "./pages/compactions";
 import { Overview } from "./pages/overview";
 import { Alerts, Feed, Jobs, Recoveries } from "./pages/rest";
@@ -11,17 +11,32 @@ import { path } from "./route";
 import type { Session } from "./types";
 import { Empty, Failure, Status, Title } from "./ui";
 
-const pages: [string, string, () => preact.JSX.Element][] = [["/", "Overview", Overview], ["/compactions", "Compactions", Compactions], ["/runs", "Runs", Runs], ["/jobs", "Jobs", Jobs],
-  ["/recoveries", "Recoveries", Recoveries], ["/alerts", "Alerts", Alerts], ["/feed", "Live feed", Feed]];
+/** What is shown where, and the part of the API that it takes. */
+const pages: [string, string, () => preact.JSX.Element, string?][] = [["/", "Overview", Overview], ["/compactions", "Compactions", Compactions, "compactions"], ["/runs", "Runs", Runs],
+  ["/jobs", "Jobs", Jobs, "jobs"], ["/recoveries", "Recoveries", Recoveries, "recoveries"], ["/alerts", "Alerts", Alerts, "alerts"], ["/feed", "Live feed", Feed, "stream"]];
+const served = (part?: string) => !part || !lacks(part);
 
 function Page() {
   const at = path.value;
   const found = pages.find(([p]) => p === at);
+  if (found && !served(found[3])) return <Elsewhere name={found[1]} part={found[3]!} />;
   if (found) { const Found = found[2]; return <Found />; }
   const [, kind, name] = at.split("/");
   if (kind === "tables" && name) return <TablePage key={name} name={decodeURIComponent(name)} />;
   if (kind === "runs" && name) return <RunPage key={name} id={decodeURIComponent(name)} />;
   return <><Title>Not here</Title><Empty>There is no such page. <a href="/">To the overview</a></Empty></>;
+}
+
+const elsewhere: Record<string, string> = {
+  compactions: "The page Runs has those that were begun here; those by schedule are in the log of the function compact.",
+  jobs: "EventBridge Scheduler has the schedules, and changes them.",
+  recoveries: "They are in the log of the function recover, and the SNS topic tells of each.",
+  alerts: "The SNS topic tells what is wrong, and CloudWatch has the alarms.",
+  stream: "What happens is in the functions' logs. The other pages ask for news by themselves.",
+};
+
+function Elsewhere({ name, part }: { name: string; part: string }) {
+  return <><Title>{name}</Title><Empty>The service on AWS does not have this page. {elsewhere[part]}</Empty></>;
 }
 
 function App() {
@@ -36,7 +51,7 @@ function App() {
       <a class="skip" href="#main">Skip to the content</a>
       <header class="top">
         <strong><img src="/icon.svg" alt="" />tablekeeper</strong>
-        <nav aria-label="Pages"><ul>{pages.map(([p, name]) => (
+        <nav aria-label="Pages"><ul>{pages.filter(([, , , part]) => served(part)).map(([p, name]) => (
           <li key={p}><a href={p} aria-current={p === path.value ? "page" : undefined}>{name}{p === "/alerts" && fleet.value?.alerts_open ? ` (${fleet.value.alerts_open})` : ""}</a></li>
         ))}</ul></nav>
         <span class="grow" />
@@ -66,7 +81,7 @@ function SignIn() {
     <main class="signin">
       <form class="card" onSubmit={submit}>
         <h1>tablekeeper</h1>
-        <p>The token was printed when the service was first started. A new one: <code>tablekeeper token add</code></p>
+        <p>The token was printed when the service was first started. A new one: <code>tablekeeper token add</code>. On AWS the stack's output <code>AdminToken</code> says how to read it.</p>
         <p><label for="token">Token</label><input id="token" type="password" autocomplete="current-password" value={token} onInput={(e) => setToken(e.currentTarget.value)} /></p>
         <Failure of={failure} />
         <button class="primary">Sign in</button>
@@ -77,7 +92,11 @@ function SignIn() {
 
 async function enter(token: string): Promise<void> {
   session.value = await post<Session>("/session", { token });
-  soon();
+  look();
+}
+
+function look(): void {
+  if (!lacks("stream")) soon();
   connect();
 }
 
@@ -96,7 +115,7 @@ async function begin(): Promise<void> {
   const token = linked();
   if (token) history.replaceState(null, "", location.pathname);
   try {
-    if (token) { await enter(token); } else { session.value = await get<Session>("/session"); soon(); connect(); }
+    if (token) { await enter(token); } else { session.value = await get<Session>("/session"); look(); }
   } catch {
     session.value = null;
   }

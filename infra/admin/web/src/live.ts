@@ -1,4 +1,5 @@
-// What is known now, and how it stays so: one WebSocket a tab, which goes on after the last event that was seen.
+// What is known now, and how it stays so: one WebSocket a tab, which goes on after the last event that was seen. Where the service has no
+// stream of events, we ask again and again.
 
 import { signal, batch } from "@preact/signals";
 import { type Problem, get } from "./api";
@@ -9,7 +10,7 @@ export const fleet = signal<Fleet | undefined>(undefined);
 export const tables = signal<Table[] | undefined>(undefined);
 export const feed = signal<Message[]>([]); // newest first
 export const progress = signal<Record<string, Message>>({}); // by run id
-export const connection = signal<"connecting" | "live" | "disconnected">("connecting");
+export const connection = signal<"connecting" | "live" | "polling" | "disconnected">("connecting");
 export const upgraded = signal(false);
 export const changed = signal(0); // counts what may have changed what is shown
 export const now = signal(Date.now());
@@ -19,11 +20,17 @@ let socket: WebSocket | undefined;
 let last = -1; // sequence number of the newest event seen; -1: none yet
 let wait = 500;
 let refreshing: number | undefined;
+let polling: number | undefined;
+
+/** lacks tells whether the service is one that does not serve a part of the API. */
+export const lacks = (part: string) => session.value?.without?.includes(part) ?? false;
 
 setInterval(() => { now.value = Date.now(); }, 1000);
 
 export async function refresh(): Promise<void> {
-  const [f, t] = await Promise.all([get<Fleet>("/fleet"), get<{ tables: Table[] }>("/tables")]);
+  const whole = get<Fleet>("/fleet");
+  if (lacks("stream")) await whole; // one after the other: two at a time would be answered by two, who both look at all tables
+  const [f, t] = await Promise.all([whole, get<{ tables: Table[] }>("/tables")]);
   batch(() => { fleet.value = f; tables.value = t.tables; });
 }
 
@@ -37,6 +44,7 @@ export function soon(): void {
 }
 
 export function connect(): void {
+  if (session.value && lacks("stream")) { poll(0); return; }
   if (!session.value || (socket && socket.readyState <= WebSocket.OPEN)) return;
   const scheme = location.protocol === "https:" ? "wss://" : "ws://";
   const s = (socket = new WebSocket(scheme + location.host + "/api/admin/events" + (last < 0 ? "" : "?after=" + last)));
@@ -55,6 +63,30 @@ export function connect(): void {
   };
 }
 
+const often = 10_000; // between two looks
+const share = 10; // a look may take a tenth of the time: of a large fleet it takes long, and costs
+
+/** poll looks after a while, and then again and again, but not while nobody sees the page. */
+function poll(after: number): void {
+  clearTimeout(polling);
+  polling = window.setTimeout(async () => {
+    if (!session.value) return;
+    if (document.hidden) { polling = undefined; return; } // goes on when it is seen
+    const begun = Date.now();
+    try {
+      await refresh();
+      connection.value = "polling";
+      changed.value++;
+      if (fleet.value && (fleet.value.build !== session.value?.build || fleet.value.version !== session.value.version)) upgraded.value = true;
+    } catch {
+      if (session.value) connection.value = "disconnected";
+    }
+    if (session.value) poll(Math.max(often, share * (Date.now() - begun)));
+  }, after);
+}
+
+document.addEventListener("visibilitychange", () => { if (!document.hidden && session.value && lacks("stream") && polling === undefined) poll(0); });
+
 function stillSignedIn(): void {
   get("/session").catch((p: Problem) => { if (p.status === 401) session.value = null; });
 }
@@ -63,6 +95,8 @@ export function disconnect(): void {
   const s = socket;
   socket = undefined;
   s?.close();
+  clearTimeout(polling);
+  polling = undefined;
   last = -1;
 }
 

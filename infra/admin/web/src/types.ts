@@ -1,6 +1,6 @@
 // What the admin API answers, as docs/admin-api.md says.
 
-export interface Session { name: string; role: "viewer" | "operator"; expires_at: string; version: string; build: string }
+export interface Session { name: string; role: "viewer" | "operator"; expires_at: string; version: string; build: string; without?: string[] }
 export interface Counts { tables: number; done: number; skipped: number; failed: number }
 export interface LastRun { run_id: string; status: string; reason?: string; at: string; duration_ms: number }
 

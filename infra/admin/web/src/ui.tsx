@@ -11,7 +11,7 @@ type Tone = "good" | "warn" | "bad" | "faint";
 
 const tones: Record<string, Tone> = {
   healthy: "good", succeeded: "good", compacted: "good", backed_up: "good", verified: "good", restored: "good", repaired: "good", swept: "good", proved: "good", delivered: "good",
-  scheduled: "good", live: "good", accepted: "good",
+  scheduled: "good", live: "good", polling: "good", accepted: "good",
   failed: "bad", degraded: "bad", error: "bad", missing: "bad", lost: "bad", disconnected: "bad", timed_out: "bad", suspect: "bad", corrupt: "bad", critical: "bad",
   partial: "warn", overdue: "warn", none: "warn", unproved: "warn", recovering: "warn", paused: "warn", cancelled: "warn", warning: "warn", connecting: "warn",
 };

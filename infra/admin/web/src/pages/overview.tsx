@@ -1,7 +1,7 @@
 import { start } from "../api";
 import { bytes, duration, percent, words } from "../format";
-import { fleet, now, progress, tables } from "../live";
-import type { Message, Table } from "../types";
+import { fleet, lacks, now, progress, tables } from "../live";
+import type { Counts, Message, Table } from "../types";
 import { Act, Empty, Status, Title, When, toneOf } from "../ui";
 
 export function Overview() {
@@ -22,7 +22,7 @@ export function Overview() {
       </div>
       <h2>Tables</h2>
       {all.length === 0
-        ? <Empty>No table yet. Name a folder with SQLite files: <code>tablekeeper discover .</code> finds them and writes the configuration.</Empty>
+        ? <Empty>No table yet. {lacks("stream") ? "Put one into the tables' bucket." : <>Name a folder with SQLite files: <code>tablekeeper discover .</code> finds them and writes the configuration.</>}</Empty>
         : <ul class="cards">{all.map((t) => <Card key={t.table} t={t} />)}</ul>}
     </>
   );
@@ -48,7 +48,7 @@ function Card({ t }: { t: Table }) {
         <div class="row">
           <Act label={"Compact " + t.table} run={() => start("/compact/" + t.table)}>Compact</Act>
           <Act label={"Back up " + t.table} run={() => start("/backup/" + t.table)}>Back up</Act>
-          <a class="button" href={"/tables/" + t.table}>Restore …</a>
+          {lacks("restore") ? null : <a class="button" href={"/tables/" + t.table}>Restore …</a>}
         </div>
       )}
     </li>
@@ -69,8 +69,8 @@ function Spark({ points, limit }: { points?: { at: string; ratio: number }[]; li
 }
 
 /** Running is the progress of a run, with percent and the time that is left. */
-export function Running({ function: name, id }: { function: string; id: string }) {
-  const p = progress.value[id];
+export function Running({ function: name, id, counts: c }: { function: string; id: string; counts?: Counts }) {
+  const p: Partial<Message> | undefined = progress.value[id] ?? (c && lacks("stream") ? { total: c.tables, done: c.done + c.skipped + c.failed } : undefined);
   return (
     <div>
       <a href={"/runs/" + id}>{name} is running</a>{p?.phase ? ": " + words(p.phase) : ""} {left(p)}
@@ -81,7 +81,7 @@ export function Running({ function: name, id }: { function: string; id: string }
 
 const seen = new Map<string, { at: number; done: number; phase?: string }>();
 
-function left(p?: Message): string {
+function left(p?: Partial<Message>): string {
   if (!p?.total || !p.run_id) return "";
   const first = seen.get(p.run_id);
   if (!first || first.phase !== p.phase || first.done > p.done!) seen.set(p.run_id, { at: now.value, done: p.done!, phase: p.phase });

@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { get, post, query, start } from "../api";
 import { bytes, duration, short, words } from "../format";
+import { lacks } from "../live";
 import { navigate } from "../route";
 import type { Entry, LogLine, Phase, Run } from "../types";
 import { Act, Empty, Failure, Status, Title, When, useAnswer } from "../ui";
@@ -16,12 +17,13 @@ export function Runs() {
   return (
     <>
       <Title>Runs</Title>
+      {lacks("jobs") ? <p class="faint">Those that were begun here in the last two days. Those by schedule are in the functions' logs.</p> : null}
       <div class="row">
         <label>Function <select value={wanted} onChange={(e) => { setWanted(e.currentTarget.value); setCursor(undefined); }}><option value="">all</option>{functions.map((f) => <option key={f}>{f}</option>)}</select></label>
         <label>Table <input value={table} onChange={(e) => { setTable(e.currentTarget.value); setCursor(undefined); }} /></label>
       </div>
       <Failure of={failure} />
-      {answer?.runs.length === 0 ? <Empty>No run yet. They appear when a schedule fires or somebody presses a button.</Empty> : null}
+      {answer?.runs.length === 0 && !answer.next ? <Empty>{lacks("jobs") ? "No run yet. They appear when somebody presses a button." : "No run yet. They appear when a schedule fires or somebody presses a button."}</Empty> : null}
       {answer && answer.runs.length > 0 ? (
         <div class="scroll"><table>
           <thead><tr><th>Run</th><th>Function</th><th>Status</th><th>Started</th><th class="number">Took</th><th class="number">Tables</th><th>By</th></tr></thead>
@@ -49,16 +51,16 @@ export function RunPage({ id }: { id: string }) {
       <Title>{r.function + " " + short(r.id)}</Title>
       <p><Status of={r.status} /> {words(r.reason)} · <When at={r.started_at ?? r.queued_at} /> · {duration(r.duration_ms)} · {words(r.trigger)} {r.actor} {r.attempts > 1 ? "· " + r.attempts + " attempts" : ""}</p>
       {r.error ? <div class="problem">{r.error}{r.hint ? <div><strong>Try:</strong> {r.hint}</div> : null}</div> : null}
-      {running ? <Running function={r.function} id={r.id} /> : null}
+      {running ? <Running function={r.function} id={r.id} counts={r.counts} /> : null}
       <div class="row">
-        {running ? <Act kind="danger" run={async () => { await post("/runs/" + id + "/cancel"); again(); }}>Cancel</Act> : null}
+        {running && !lacks("cancel") ? <Act kind="danger" run={async () => { await post("/runs/" + id + "/cancel"); again(); }}>Cancel</Act> : null}
         {!running && r.function !== "restore" ? <Act run={async () => navigate("/runs/" + (await start("/runs/" + id + "/retry")))}>Retry</Act> : null}
         {r.retry_of ? <a href={"/runs/" + r.retry_of}>the run it repeats</a> : null}
       </div>
       {r.entries?.length ? <><h2>Tables</h2><Entries all={r.entries} /></> : null}
       {r.phases?.length ? <><h2>Phases</h2><Timeline phases={r.phases} /></> : null}
       <h2>Log</h2>
-      {r.log?.length ? <pre tabIndex={0} aria-label="log">{r.log.map(line).join("\n")}</pre> : <Empty>Nothing was logged.</Empty>}
+      {lacks("log") ? <Empty>It is in CloudWatch, in the log of the function {r.function}.</Empty> : r.log?.length ? <pre tabIndex={0} aria-label="log">{r.log.map(line).join("\n")}</pre> : <Empty>Nothing was logged.</Empty>}
       {r.log_dropped ? <p class="faint">{r.log_dropped} lines over the bound were left out.</p> : null}
     </>
   );

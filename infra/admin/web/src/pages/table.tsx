@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { get, post, start } from "../api";
 import { bytes, count, duration, percent, words } from "../format";
-import { now, session, tables } from "../live";
+import { lacks, now, session, tables } from "../live";
 import type { Backup, Plan, Table, TableResult } from "../types";
 import { Act, Empty, Failure, Status, Title, When, useAnswer } from "../ui";
 import { Running } from "./overview";
@@ -15,7 +15,7 @@ export function TablePage({ name }: { name: string }) {
   return (
     <>
       <Title>{name}</Title>
-      <p><Status of={t.health} /> {words(t.reason)} <code>{t.path}</code></p>
+      <p><Status of={t.health} /> {words(t.reason)} <code>{lacks("stream") ? t.path.split("/").pop() : t.path}</code></p>
       {t.running ? <Running function={t.running.function} id={t.running.run_id} /> : null}
       <div class="row">
         <Act run={() => start("/compact/" + name)}>Compact</Act>
@@ -29,6 +29,7 @@ export function TablePage({ name }: { name: string }) {
       <Failure of={bucketFailure} />
       {kept && kept.backups.length === 0 ? <Empty>No backup yet: press <em>Back up</em>.</Empty> : null}
       {kept && kept.backups.length > 0 ? <Backups all={kept.backups} restore={setRestoring} /> : null}
+      {kept && kept.backups.length > 0 && lacks("restore") ? <p class="faint">To restore one: <code>sam remote invoke RestoreFunction --stack-name STACK --event '{JSON.stringify({ table: name, backup: "latest" })}'</code>, or with a backup from the list.</p> : null}
       {restoring ? <Wizard table={name} backup={restoring} close={() => setRestoring(undefined)} /> : null}
     </>
   );
@@ -52,13 +53,13 @@ function Backups({ all, restore }: { all: Backup[]; restore: (backup: string) =>
   return (
     <div class="scroll long">
       <table>
-        <thead><tr><th>Made</th><th class="number">Size</th><th>Drill</th><th>Backup</th><th><span class="faint">Restore</span></th></tr></thead>
+        <thead><tr><th>Made</th><th class="number">Size</th><th>Drill</th><th>Backup</th><th>{lacks("restore") ? null : <span class="faint">Restore</span>}</th></tr></thead>
         <tbody>{all.map((b) => (
           <tr key={b.backup}>
             <td><When at={b.created} /></td><td class="number">{bytes(b.size)}</td>
             <td>{b.failed ? <Status of="failed" /> : b.proved ? <><Status of="proved" /> <When at={b.proved} /></> : <span class="faint">not yet</span>}{b.superseded ? <span class="faint"> superseded</span> : null}{b.degraded ? <Status of="degraded" /> : null}</td>
             <td class="wrap"><code>{b.backup}</code></td>
-            <td>{session.value?.role === "operator" ? <button onClick={() => restore(b.backup)} aria-label={"Restore " + b.backup}>Restore …</button> : null}</td>
+            <td>{session.value?.role === "operator" && !lacks("restore") ? <button onClick={() => restore(b.backup)} aria-label={"Restore " + b.backup}>Restore …</button> : null}</td>
           </tr>
         ))}</tbody>
       </table>
