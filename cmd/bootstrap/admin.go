@@ -2,15 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,38 +25,52 @@ import (
 
 	"tablekeeper/functions/restore"
 	"tablekeeper/infra/admin"
+	"tablekeeper/infra/admin/web"
 	jobevents "tablekeeper/jobs/events"
 	"tablekeeper/storage/bucket"
 	"tablekeeper/storage/shelf"
 	"tablekeeper/storage/shelf/health"
 )
 
-// front is the admin API on Lambda: the routes of infra/admin that have a meaning where no process stays. Tables are what the bucket has, backups what the
-// catalogue has; work goes into the queues of the other functions, and a run is what its marks say. It may delete nothing and writes no table.
+// front is the admin API on Lambda, and the dashboard: the routes of infra/admin that have a meaning where no process stays. Tables are what the bucket has,
+// backups what the catalogue has; work goes into the queues of the other functions, and a run is what its marks say. It may delete nothing and writes no table.
 type front struct {
 	*handler
-	header *headers
-	bus    *jobevents.Bus // nobody publishes on it
+	header   *headers
+	bus      *jobevents.Bus // nobody publishes on it
+	entrance *entrance
 
-	mu       sync.Mutex
-	token    [sha256.Size]byte // of the secret; zero before it is read
-	keys     *admin.Keys
-	internal string // what infra/admin knows the bearer of the secret by, in this process alone
-	server   *admin.Server
-	remove   func() error // the census of the server
-	looked   time.Time
+	mu     sync.Mutex
+	keys   *admin.Keys   // keeps the record of changes, of this process alone
+	gate   *admin.Server // serves what takes no look at the tables: the page, and sign-in
+	server *admin.Server
+	remove func() error // the census of the server
+	looked time.Time
 }
 
 // fresh is for how long a look at the tables holds.
 const fresh = 10 * time.Second
 
 func newFront(h *handler) *front {
-	return &front{handler: h, bus: newBus(), header: &headers{known: map[string]headerOf{}}}
+	return &front{handler: h, bus: newBus(), header: &headers{known: map[string]headerOf{}}, entrance: &entrance{secrets: h.secrets, arn: h.set.TokenSecret, now: h.Now}}
 }
 
-// served are the routes there are.
-var served = regexp.MustCompile(`^(GET /healthz|GET /api/admin/(fleet|tables|tables/[^/]+|tables/[^/]+/backups|runs/[^/]+)|` +
-	`POST /api/admin/(compact|backup|verify)(/[^/]+)?|POST /api/admin/recover/[^/]+)$`)
+var (
+	// atGate are the routes for strangers. The page is whatever is under none of the paths that infra/admin has besides.
+	atGate = regexp.MustCompile(`^(GET /healthz|(GET|POST|DELETE) /api/admin/session)$`)
+	noPage = regexp.MustCompile(`^/(api|metrics|readyz|healthz|openapi\.json|20\d\d-\d\d-\d\d)(/|$)`)
+	// inside are those for whoever is known.
+	inside = regexp.MustCompile(`^(GET /api/admin/(fleet|tables|tables/[^/]+|tables/[^/]+/backups|runs|runs/[^/]+)|` +
+		`POST /api/admin/((compact|backup|verify)(/[^/]+)?|recover/[^/]+|runs/[^/]+/retry))$`)
+)
+
+// without are the parts of infra/admin that are not served.
+var without = []string{"stream", "jobs", "compactions", "recoveries", "alerts", "restore", "cancel", "log"}
+
+func isAtGate(r *http.Request) bool {
+	looked := r.Method == http.MethodGet || r.Method == http.MethodHead
+	return atGate.MatchString(r.Method+" "+r.URL.Path) || looked && !noPage.MatchString(r.URL.Path)
+}
 
 // Invoke implements lambda.Handler for requests of an HTTP API (payload format 2.0).
 func (f *front) Invoke(ctx context.Context, payload []byte) (out []byte, err error) {
@@ -86,72 +100,68 @@ func (f *front) answer(ctx context.Context, in events.APIGatewayV2HTTPRequest) (
 	if err != nil {
 		return refusal(http.StatusBadRequest, "the request cannot be read", "send it as docs/admin-api.md has it"), nil //nolint:nilerr // it is the client's
 	}
-	if !served.MatchString(r.Method + " " + r.URL.Path) {
-		return refusal(http.StatusNotFound, "the stack does not serve this", "docs/aws.md, Admin API, has what there is"), nil
-	}
-	// Nobody costs more than this comparison without the token.
-	known, err := f.knows(ctx, r)
-	if err != nil {
-		return none, err
-	}
-	if !known && r.URL.Path != "/healthz" {
-		refused := refusal(http.StatusUnauthorized, "the token is missing or not known", "send Authorization: Bearer TOKEN; the stack's output AdminToken says how to read it")
-		refused.Headers["WWW-Authenticate"] = `Bearer realm="tablekeeper"`
-		f.Log.Warn("wrong token", "from", in.RequestContext.HTTP.SourceIP, "path", r.URL.Path)
-		return refused, nil
-	}
-	server, err := f.open(ctx)
-	if err != nil {
-		return none, err
+	server, refused, err := f.serverFor(ctx, r)
+	if err != nil || refused != nil {
+		return *cmp.Or(refused, &none), err
 	}
 	w := httptest.NewRecorder()
 	server.Handler().ServeHTTP(w, r)
-	return responseOf(w), nil
+	return responseOf(w, r.Method), nil
 }
 
-// knows lets the holder of the secret be known to infra/admin.
-func (f *front) knows(ctx context.Context, r *http.Request) (bool, error) {
+// serverFor is the server that answers a request, or the refusal.
+func (f *front) serverFor(ctx context.Context, r *http.Request) (*admin.Server, *events.APIGatewayV2HTTPResponse, error) {
+	gate, err := f.openGate(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if isAtGate(r) {
+		return gate, nil, nil
+	}
+	if !inside.MatchString(r.Method + " " + r.URL.Path) {
+		no := refusal(http.StatusNotFound, "the stack does not serve this", "docs/aws.md, Admin API, has what there is")
+		return nil, &no, nil
+	}
+	// Nobody costs more than this comparison without the token. infra/admin makes it again, and decides.
+	err = f.entrance.knows(r)
+	if errors.Is(err, admin.ErrUnknownToken) {
+		no := refusal(http.StatusUnauthorized, "the token is missing or not known, or the session has ended",
+			"sign in, or send Authorization: Bearer TOKEN; the stack's output AdminToken says how to read it")
+		no.Headers["WWW-Authenticate"] = `Bearer realm="tablekeeper"`
+		f.Log.Warn("wrong token", "from", r.RemoteAddr, "path", r.URL.Path)
+		return nil, &no, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	server, err := f.open(ctx)
+	return server, nil, err
+}
+
+// openGate makes the server of the page, once.
+func (f *front) openGate(ctx context.Context) (*admin.Server, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.keys == nil {
-		if err := f.readToken(ctx); err != nil {
-			return false, err
-		}
-	}
-	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
-	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(sum[:], f.token[:]) != 1 {
-		return false, nil
-	}
-	r.Header.Set("Authorization", "Bearer "+f.internal)
-	return true, nil
-}
-
-// shortest is how many characters a token has at least: one that somebody has set by hand must not be guessed.
-const shortest = 32
-
-func (f *front) readToken(ctx context.Context) error {
-	text, err := f.secrets.secret(ctx, f.set.TokenSecret)
-	if err != nil {
-		return err
-	}
-	if text = strings.TrimSpace(text); len(text) < shortest {
-		return fmt.Errorf("the admin token has %d characters, and %d are needed", len(text), shortest)
+	if f.gate != nil {
+		return f.gate, nil
 	}
 	folder := filepath.Join(f.set.Scratch, "admin")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return fmt.Errorf("make a folder for the admin API: %w", err)
+		return nil, fmt.Errorf("make a folder for the admin API: %w", err)
 	}
 	keys, err := admin.OpenKeys(ctx, folder, f.Now)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f.internal, err = keys.AddToken(ctx, string(admin.Operator), admin.Operator)
+	f.keys = keys
+	none, err := shelf.Open(nil, shelf.Options{})
+	if err == nil {
+		f.gate, err = f.over(none, admin.Options{Assets: web.Assets()})
+	}
 	if err != nil {
-		return errors.Join(err, keys.Close())
+		return nil, errors.Join(err, keys.Close())
 	}
-	f.keys, f.token = keys, sha256.Sum256([]byte(text))
-	return nil
+	return f.gate, nil
 }
 
 // open looks at the tables, if the last look is too old, and makes the API of what it finds.
@@ -170,7 +180,7 @@ func (f *front) open(ctx context.Context) (*admin.Server, error) {
 	}
 	var server *admin.Server
 	if err == nil {
-		server, err = f.over(s)
+		server, err = f.over(s, admin.Options{Build: f.gate.Build()})
 	}
 	if err != nil {
 		return nil, errors.Join(err, remove())
@@ -182,11 +192,13 @@ func (f *front) open(ctx context.Context) (*admin.Server, error) {
 	return server, err
 }
 
-func (f *front) over(s *shelf.Shelf) (*admin.Server, error) {
+func (f *front) over(s *shelf.Shelf, opts admin.Options) (*admin.Server, error) {
 	r := &runs{handler: f.handler, shelf: s}
+	opts.Backups, opts.Planner, opts.Access, opts.Without = f.catalogue, noPlanner{}, f.entrance, without
+	opts.Secure, opts.AnyHost, opts.Version, opts.Now, opts.Logger = true, true, toolVersion(), f.Now, f.Log
 	return admin.New(admin.House{
 		Runner: r, History: r, Bus: f.bus, Schedules: noSchedules{}, Shelf: s, Fleet: health.NewWatch(s, f.Now), Keys: f.keys,
-	}, admin.Options{Backups: f.catalogue, Planner: noPlanner{}, Secure: true, Version: toolVersion(), Now: f.Now, Logger: f.Log})
+	}, opts)
 }
 
 // noPlanner: restores are by hand, with sam remote invoke.
@@ -212,7 +224,6 @@ func requestOf(ctx context.Context, in events.APIGatewayV2HTTPRequest) (*http.Re
 	if in.RawQueryString != "" {
 		target += "?" + in.RawQueryString
 	}
-	// The gateway answers under its own name only, so that none has to be checked here.
 	r, err := http.NewRequestWithContext(ctx, in.RequestContext.HTTP.Method, "https://localhost"+target, bytes.NewReader(body[:min(len(body), maxRequest)]))
 	if err != nil {
 		return nil, err
@@ -220,20 +231,31 @@ func requestOf(ctx context.Context, in events.APIGatewayV2HTTPRequest) (*http.Re
 	for name, value := range in.Headers {
 		r.Header.Set(name, value)
 	}
-	r.RemoteAddr = in.RequestContext.HTTP.SourceIP + ":0"
+	if len(in.Cookies) > 0 {
+		r.Header.Set("Cookie", strings.Join(in.Cookies, "; "))
+	}
+	// The gateway answers under its own names only: this is the one that the browser has asked.
+	r.Host = cmp.Or(in.RequestContext.DomainName, r.Host)
+	r.RemoteAddr = net.JoinHostPort(in.RequestContext.HTTP.SourceIP, "0")
 	return r, nil
 }
 
-func responseOf(w *httptest.ResponseRecorder) events.APIGatewayV2HTTPResponse {
+func responseOf(w *httptest.ResponseRecorder, method string) events.APIGatewayV2HTTPResponse {
 	result := w.Result()
 	out := events.APIGatewayV2HTTPResponse{StatusCode: result.StatusCode, Headers: map[string]string{}}
 	for name, values := range result.Header {
-		if name == "Set-Cookie" {
-			continue // nobody can sign in here
+		switch name {
+		case "Set-Cookie":
+			out.Cookies = values
+		case "Content-Length": // the gateway counts itself
+		default:
+			out.Headers[name] = strings.Join(values, ", ")
 		}
-		out.Headers[name] = strings.Join(values, ", ")
 	}
 	text := w.Body.Bytes()
+	if method == http.MethodHead {
+		text = nil
+	}
 	if out.Body = string(text); !utf8.Valid(text) {
 		out.Body, out.IsBase64Encoded = base64.StdEncoding.EncodeToString(text), true
 	}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +46,40 @@ func (h *lambdaHost) asks(method, path, body string, headers map[string]string, 
 		}
 	}
 	return out
+}
+
+// queries is asks for a list.
+func (h *lambdaHost) queries(path, query string, status int, into any) {
+	h.t.Helper()
+	r := events.APIGatewayV2HTTPRequest{RawPath: path, RawQueryString: query, Headers: map[string]string{"authorization": "Bearer " + adminToken}}
+	r.RequestContext.HTTP.Method, r.RequestContext.HTTP.SourceIP = "GET", "203.0.113.7"
+	out := h.sends(r)
+	if out.StatusCode != status {
+		h.t.Fatalf("%s?%s: %+v, want %d", path, query, out, status)
+	}
+	if into != nil {
+		if err := json.Unmarshal([]byte(out.Body), into); err != nil {
+			h.t.Fatalf("%v: %s", err, out.Body)
+		}
+	}
+}
+
+func (h *lambdaHost) sends(r events.APIGatewayV2HTTPRequest) (out events.APIGatewayV2HTTPResponse) {
+	h.t.Helper()
+	text, _ := json.Marshal(r)
+	a, ok := h.invoke("request", string(text), minute)
+	if err := json.Unmarshal([]byte(a.Body), &out); !ok || a.Type != "" || err != nil {
+		h.t.Fatalf("%s: %+v", text, a)
+	}
+	return out
+}
+
+// said is a line a run.
+func said(runs []history.Run) (lines []string) {
+	for _, r := range runs {
+		lines = append(lines, fmt.Sprint(r.Function, " ", r.Status, " ", r.Counts.Tables))
+	}
+	return lines
 }
 
 type seenTable struct {
@@ -141,8 +178,56 @@ func TestAdminOnLambda(t *testing.T) {
 			t.Errorf("%+v", run)
 		}
 	})
+	t.Run("runs, newest first, by pages", func(t *testing.T) {
+		var all, page, other history.Page
+		api.asks("GET", "/api/admin/runs", "", nil, http.StatusOK, &all)
+		// Compact, backup of all and the backup that failed; the second request with the same key is no run of its own.
+		if got := said(all.Runs); !slices.Equal(got, []string{"backup failed 1", "backup queued 2", "compact succeeded 1"}) || all.Next != "" {
+			t.Fatalf("%q, %q", got, all.Next)
+		}
+		if last := all.Runs[2]; last.Ended.IsZero() || last.Trigger != "api" || last.Actor != "operator" || last.Entries != nil {
+			t.Errorf("%+v", last)
+		}
+		query := "limit=1"
+		for i, want := range all.Runs {
+			page = history.Page{}
+			api.queries("/api/admin/runs", query, http.StatusOK, &page)
+			if len(page.Runs) != 1 || page.Runs[0].ID != want.ID || (page.Next == "") != (i == 2) {
+				t.Fatalf("%d: %+v, want %s", i, page, want.ID)
+			}
+			query = "limit=1&cursor=" + page.Next
+		}
+		for query, want := range map[string]int{"function=backup": 2, "function=verify": 0, "table=app": 2, "status=failed": 1, "status=failed,queued": 2,
+			"since=2020-01-01T00:00:00Z": 3, "since=2100-01-01T00:00:00Z": 0, "until=2020-01-01T00:00:00Z": 0, "trigger=schedule": 0, "function=backup&limit=1": 1} {
+			other = history.Page{}
+			api.queries("/api/admin/runs", query, http.StatusOK, &other)
+			if len(other.Runs) != want {
+				t.Errorf("%s: %q, want %d", query, said(other.Runs), want)
+			}
+		}
+		for _, cursor := range []string{"x", "../../tables/app.db", all.Runs[0].ID} {
+			api.queries("/api/admin/runs", "cursor="+url.QueryEscape(cursor), http.StatusUnprocessableEntity, nil)
+		}
+		// A run that is over for good is known without its marks.
+		w.Must(w.state.Delete(t.Context(), eventPrefix+"compact/"+all.Runs[2].ID+"/app"))
+		api.queries("/api/admin/runs", "function=compact", http.StatusOK, &other)
+		if got := said(other.Runs); !slices.Equal(got, []string{"compact succeeded 1"}) {
+			t.Errorf("%q", got)
+		}
+	})
+	t.Run("a run is tried again", func(t *testing.T) {
+		var all history.Page
+		api.queries("/api/admin/runs", "status=failed", http.StatusOK, &all)
+		w.messages(ownQueue + "/backup") // are gone
+		out := api.asks("POST", "/api/admin/runs/"+all.Runs[0].ID+"/retry", "", nil, http.StatusAccepted, nil)
+		var run history.Run
+		api.asks("GET", out.Headers["Location"], "", nil, http.StatusOK, &run)
+		if run.RetryOf != all.Runs[0].ID || len(run.Entries) != 1 || run.Entries[0].Table != "other" || len(w.messages(ownQueue+"/backup")) != 1 {
+			t.Errorf("%+v", run)
+		}
+	})
 	t.Run("what is not served", func(t *testing.T) {
-		for _, r := range []string{"GET /", "GET /api/admin/runs", "POST /api/admin/session", "POST /api/admin/restore/app", "GET /api/admin/events", "DELETE /api/admin/tables/app", "GET /openapi.json", "POST /api/admin/compact/app/x", "GET /api/v1/inbox"} {
+		for _, r := range []string{"GET /app.mjs", "POST /", "GET /metrics", "GET /readyz", "GET /api/admin/jobs", "GET /api/admin/compactions", "GET /api/admin/recoveries", "GET /api/admin/alerts", "POST /api/admin/runs/x/cancel", "POST /api/admin/restore/app", "GET /api/admin/events", "DELETE /api/admin/tables/app", "GET /openapi.json", "POST /api/admin/compact/app/x", "GET /api/v1/inbox"} {
 			method, path, _ := strings.Cut(r, " ")
 			api.asks(method, path, "", nil, http.StatusNotFound, nil)
 		}

@@ -66,7 +66,7 @@ func (r *runs) Invoke(ctx context.Context, inv jobs.Invocation) (history.Run, er
 	if err != nil {
 		return history.Run{}, err
 	}
-	a := asked{Tables: tables, Run: history.Run{ID: id, Function: inv.Function, Trigger: inv.Trigger, Actor: inv.Actor, IdempotencyKey: inv.IdempotencyKey,
+	a := asked{Tables: tables, Run: history.Run{ID: id, Function: inv.Function, Trigger: inv.Trigger, Actor: inv.Actor, RetryOf: inv.RetryOf, IdempotencyKey: inv.IdempotencyKey,
 		Event: inv.Event, Status: history.Queued, Queued: r.Now().UTC(), Counts: history.Counts{Tables: len(tables)}}}
 	text, err := json.Marshal(a)
 	if err != nil {
@@ -78,6 +78,9 @@ func (r *runs) Invoke(ctx context.Context, inv jobs.Invocation) (history.Run, er
 		if a, err = r.read(ctx, id); err == nil && a.Run.Function != inv.Function {
 			err = &functions.EventError{Problem: "the idempotency key was used for another request", Try: "give each request its own"}
 		}
+	}
+	if err == nil {
+		err = r.enlist(ctx, a.Run)
 	}
 	if err != nil {
 		return history.Run{}, err
@@ -142,20 +145,33 @@ func (r *runs) Get(ctx context.Context, id string) (history.Run, error) {
 	if err != nil {
 		return a.Run, err
 	}
-	marks, err := r.marks(ctx, a)
-	if err != nil {
-		return a.Run, err
-	}
+	return r.now(ctx, a)
+}
+
+func (r *runs) now(ctx context.Context, a asked) (history.Run, error) {
 	run := a.Run
+	marks, changed, err := r.marks(ctx, a)
+	if err != nil {
+		return run, err
+	}
 	for _, name := range a.Tables {
 		run.Entries = append(run.Entries, r.entry(name, marks))
 	}
 	count(&run)
+	switch {
+	case run.Status.Ended() && changed.After(run.Queued):
+		run.Ended, run.DurationMS = changed.UTC(), changed.Sub(run.Queued).Milliseconds()
+	case run.Status == history.Running:
+		run.DurationMS = max(0, r.Now().Sub(run.Queued).Milliseconds())
+	}
 	return run, nil
 }
 
-// marks are those of a run, by table.
-func (r *runs) marks(ctx context.Context, a asked) (map[string]mark, error) {
+// marks is how the keys of the marks of a run begin.
+func (a asked) marks() string { return eventPrefix + a.Run.Function + "/" + a.Run.ID + "/" }
+
+// marks are those of a run, by table, and when the last of them was changed, by the store's clock.
+func (r *runs) marks(ctx context.Context, a asked) (_ map[string]mark, changed time.Time, _ error) {
 	var (
 		mu   sync.Mutex
 		errs []error
@@ -163,10 +179,13 @@ func (r *runs) marks(ctx context.Context, a asked) (map[string]mark, error) {
 	)
 	all := map[string]mark{}
 	slots := make(chan struct{}, readers)
-	for info, err := range r.state.List(ctx, eventPrefix+a.Run.Function+"/"+a.Run.ID+"/", "") {
+	for info, err := range r.state.List(ctx, a.marks(), "") {
 		if err != nil {
 			wg.Wait()
-			return nil, fmt.Errorf("look how run %s goes: %w", a.Run.ID, err)
+			return nil, changed, fmt.Errorf("look how run %s goes: %w", a.Run.ID, err)
+		}
+		if info.Modified.After(changed) {
+			changed = info.Modified
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
@@ -182,7 +201,7 @@ func (r *runs) marks(ctx context.Context, a asked) (map[string]mark, error) {
 		})
 	}
 	wg.Wait()
-	return all, errors.Join(errs...)
+	return all, changed, errors.Join(errs...)
 }
 
 func (r *runs) entry(table string, marks map[string]mark) history.Entry {
@@ -254,11 +273,6 @@ func (r *runs) Active() []history.Run { return nil }
 func (r *runs) Cancel(string) error { return jobs.ErrNotActive }
 
 // The history of other runs is in the functions' logs; the routes that would show it are not served.
-
-// List implements admin.History.
-func (r *runs) List(context.Context, history.Filter) (history.Page, error) {
-	return history.Page{}, errors.ErrUnsupported
-}
 
 // Entries implements admin.History.
 func (r *runs) Entries(context.Context, history.Filter) (history.Records, error) {
