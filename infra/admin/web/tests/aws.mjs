@@ -12,6 +12,7 @@ const browser = await chromium.launch({
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ignoreHTTPSErrors: true });
 context.setDefaultTimeout(60_000);
 const page = await context.newPage();
+await page.clock.install(); // so that nobody waits for the page's next look
 const faults = [];
 let refused = true; // the first question is whether we are signed in, and the browser says on its console that we are not
 page.on("pageerror", (e) => faults.push("error on the page: " + e.message));
@@ -60,6 +61,8 @@ await step("a backup is begun, and the page shows its end by itself", async () =
   await page.locator("h1", { hasText: "backup" }).waitFor();
   assert.equal(await page.locator("text=Cancel").count(), 0);
   assert.equal((await fetch(workURL, { method: "POST" })).status, 200);
+  assert.equal(await page.locator("main > p .status", { hasText: "queued" }).count(), 1);
+  await page.clock.fastForward(10_000);
   await page.locator("main > p .status.good", { hasText: "succeeded" }).waitFor();
   await page.locator("text=CloudWatch").waitFor();
   await shot("run");
