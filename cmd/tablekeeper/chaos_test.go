@@ -99,14 +99,11 @@ func orDefault(s, otherwise string) string {
 	return s
 }
 
-func newChaos(t *testing.T, seed uint64) *chaos {
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(dir)
+// serviceHere is the house of a service with the tables in data, which its caller closes.
+func serviceHere(t *testing.T, now func() time.Time) *house {
+	t.Helper()
 	p := newProgram(nil, io.Discard, io.Discard)
-	p.now, p.quiet = chaosClock(), true
+	p.now, p.quiet = now, true
 	p.flags.Tables, p.flags.Bucket, p.flags.State = []string{"data"}, "backups", "state"
 	f, err := p.openFleet(t.Context(), true)
 	if err != nil {
@@ -116,12 +113,24 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h
+}
+
+func newChaos(t *testing.T, seed uint64) *chaos {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	now := chaosClock()
+	h := serviceHere(t, now)
 	t.Cleanup(func() {
 		if err := h.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	c := &chaos{t: t, house: h, now: p.now, random: rand.New(rand.NewPCG(seed, seed)), books: map[string]*account{}, did: map[string]int{}, hurt: map[string][]time.Time{}, wounds: map[string][]wound{}}
+	c := &chaos{t: t, house: h, now: now, random: rand.New(rand.NewPCG(seed, seed)), books: map[string]*account{}, did: map[string]int{}, hurt: map[string][]time.Time{}, wounds: map[string][]wound{}}
+	var err error
 	if c.hub, err = h.openHub(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"tablekeeper/jobs/history"
 	"tablekeeper/storage/shelf"
@@ -52,17 +52,7 @@ func TestALossThatWasNotRecordedIsToldAtTheStart(t *testing.T) {
 // startAndTell does what a service does at its start, and returns what the history has of recoveries then.
 func startAndTell(t *testing.T) (told []string) {
 	t.Helper()
-	p := newProgram(nil, io.Discard, io.Discard)
-	p.quiet = true
-	p.flags.Tables, p.flags.Bucket, p.flags.State = []string{"data"}, "backups", "state"
-	f, err := p.openFleet(t.Context(), true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := p.openHouse(t.Context(), f, houseOptions{service: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := serviceHere(t, time.Now)
 	h.tellUntold(t.Context())
 	h.runner.Wait()
 	page, err := h.history.List(t.Context(), history.Filter{Function: "recover"})
