@@ -11,7 +11,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,6 +22,7 @@ import (
 	"tablekeeper/storage/bucket/awss3"
 	"tablekeeper/storage/bucket/buckettest"
 	"tablekeeper/storage/bucket/minio"
+	"tablekeeper/storage/disktest"
 )
 
 // gate stands between the function and the store. Before passes each request on, before may hold it, change the world, or refuse
@@ -282,14 +282,7 @@ func TestWALIsCheckpointedIn(t *testing.T) {
 // TestLargerThanScratch has a disk of 24 MB.
 func TestLargerThanScratch(t *testing.T) {
 	stores(t, func(t *testing.T, w *world, g *gate) {
-		disk := t.TempDir()
-		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk).CombinedOutput(); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%v: %s", err, out)
-			}
-			t.Skipf("NOT TESTED: a small disk cannot be made here: %s", out)
-		}
-		t.Cleanup(func() { _ = exec.Command("umount", "-l", disk).Run() })
+		disk := disktest.Mount(t, "-t", "tmpfs", "-o", "size=24m", "tmpfs")
 		w.Make("app", 12000)
 		w.upload("app")
 		w.Make("small", 10)

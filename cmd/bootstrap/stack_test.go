@@ -17,14 +17,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tablekeeper/infra/mototest"
+	"tablekeeper/storage/disktest"
 )
 
-// need finds a program that the test cannot do without, and that nothing of this project can install.
+// need finds a program that the test cannot do without.
 func need(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skipf("SKIPPED, NOT TESTED HERE: %s is not installed", name)
+		disktest.Missing(t, err)
 	}
 	return path
 }
@@ -72,7 +73,7 @@ func expand(t *testing.T) []byte {
 	t.Helper()
 	python := need(t, "python3")
 	if err := exec.Command(python, "-c", "import samtranslator").Run(); err != nil {
-		t.Skip("SKIPPED, NOT TESTED HERE: aws-sam-translator, which cfn-lint brings, is not installed")
+		disktest.Missing(t, fmt.Errorf("aws-sam-translator, which cfn-lint brings: %w", err))
 	}
 	cmd := exec.Command(python, "testdata/expand.py", "../../template.yaml", "s3://code/bootstrap.zip")
 	cmd.Env = append(os.Environ(), "AWS_DEFAULT_REGION=eu-central-1")

@@ -236,6 +236,9 @@ func invokeByCLI(t *testing.T, s served) {
 		program, err = exec.LookPath(filepath.Join(home, ".pyenv", "shims", "aws"))
 	}
 	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("the AWS CLI is not installed")
+		}
 		t.Skip("SKIPPED, NOT TESTED HERE: the AWS CLI is not installed")
 	}
 	dir := t.TempDir()

@@ -17,6 +17,7 @@ import (
 	"tablekeeper/functions/functionstest"
 	"tablekeeper/storage/archive"
 	"tablekeeper/storage/bucket/dir"
+	"tablekeeper/storage/disktest"
 	"tablekeeper/storage/shelf"
 	"tablekeeper/storage/table"
 )
@@ -74,6 +75,13 @@ func serveOnce(tables, bucket string) error {
 	return errors.Join(err, s.CloseOwned())
 }
 
+func needStrace(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		disktest.Missing(t, err)
+	}
+}
+
 // killedAt runs the child, which is killed at its n-th call that changes the disk, and tells whether it was.
 func killedAt(t *testing.T, n int, role ...string) bool {
 	t.Helper()
@@ -104,12 +112,7 @@ func TestKilledAtEveryCall(t *testing.T) {
 	if functionstest.Race {
 		t.Skip("runs in the pass without the race detector")
 	}
-	if _, err := exec.LookPath("strace"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("strace is missing")
-		}
-		t.Skip("SKIPPED: strace is missing")
-	}
+	needStrace(t)
 	for name, tc := range map[string]struct {
 		damage func(w *ward)
 	}{
@@ -152,15 +155,7 @@ func TestKilledAtEveryCall(t *testing.T) {
 
 // The disk is full, for real: the table stays out of service, and is whole as soon as there is room.
 func TestFullDisk(t *testing.T) {
-	mounted := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", mounted).CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED, nothing may be mounted here: %v: %s", err, out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", mounted).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v: %s", err, out)
-		}
-	})
+	mounted := disktest.Mount(t, "-t", "tmpfs", "-o", "size=2m", "tmpfs")
 	w := newWard(t, 300)
 	good := w.hash()
 	w.Backup(owned)

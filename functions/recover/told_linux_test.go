@@ -167,12 +167,7 @@ func TestALossIsToldWheneverItIsKilled(t *testing.T) {
 	if functionstest.Race {
 		t.Skip("runs in the pass without the race detector")
 	}
-	if _, err := exec.LookPath("strace"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("strace is missing")
-		}
-		t.Skip("SKIPPED: strace is missing")
-	}
+	needStrace(t)
 	for name, damage := range map[string]func(w *ward){
 		// Of this the last rung but one is left, which loses what was written since the backup.
 		"restore": func(w *ward) { w.scribble(0, slices.Repeat([]byte("garbage!"), 20*512)) },

@@ -15,6 +15,7 @@ import (
 	"tablekeeper/storage/archive"
 	"tablekeeper/storage/bucket"
 	"tablekeeper/storage/bucket/faulty"
+	"tablekeeper/storage/disktest"
 	"tablekeeper/storage/shelf"
 	"tablekeeper/storage/table"
 )
@@ -334,11 +335,7 @@ func TestAFullDisk(t *testing.T) {
 	f := functionstest.New(t)
 	f.Make("app", 5000)
 	f.Backup("app")
-	small := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small).CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED, needs root: mount a tmpfs: %v: %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", small).Run() })
+	small := disktest.Mount(t, "-t", "tmpfs", "-o", "size=1m", "tmpfs")
 	entry, err := run(t, f, Event{Table: "app", Output: small + "/out.db"}, functions.Failed, "no_space")
 	if len(entry.PassedOver) != 0 || !errors.Is(err, table.ErrNoSpace) {
 		t.Errorf("%+v, %v", entry, err)

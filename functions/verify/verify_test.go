@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"tablekeeper/storage/archive"
 	"tablekeeper/storage/bucket"
 	"tablekeeper/storage/bucket/faulty"
+	"tablekeeper/storage/disktest"
 	"tablekeeper/storage/shelf"
 	"tablekeeper/storage/table"
 )
@@ -225,15 +225,11 @@ func TestCouldNotRun(t *testing.T) {
 // smallDisk mounts one of a megabyte.
 func smallDisk(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED, needs root: mount a tmpfs: %v: %s", err, out)
-	}
+	dir := disktest.Mount(t, "-t", "tmpfs", "-o", "size=1m", "tmpfs")
 	t.Cleanup(func() {
 		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 			t.Errorf("left on the full disk: %v, %v", entries, err)
 		}
-		_ = exec.Command("umount", dir).Run()
 	})
 	return dir
 }

@@ -46,10 +46,7 @@ func Image(t testing.TB, kind string, size int64) string {
 	t.Helper()
 	mkfs := "mkfs." + kind
 	if _, err := exec.LookPath(mkfs); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed", mkfs)
-		}
-		t.Skipf("SKIPPED, %s is not installed", mkfs)
+		Missing(t, err)
 	}
 	image := filepath.Join(folder(t), "image")
 	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, size)); err != nil {
@@ -68,7 +65,9 @@ func Mount(t testing.TB, args ...string) (dir string) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	Remount(t, dir, args...)
+	if err := mount(dir, args); err != nil {
+		Missing(t, err)
+	}
 	t.Cleanup(func() { Unmount(t, dir) })
 	return dir
 }
@@ -76,10 +75,17 @@ func Mount(t testing.TB, args ...string) (dir string) {
 // Remount mounts on a folder that Mount made, and Unmount has set free.
 func Remount(t testing.TB, dir string, args ...string) {
 	t.Helper()
+	if err := mount(dir, args); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mount(dir string, args []string) error {
 	// Not the test's context: that has ended when its cleanup is run.
 	if out, err := exec.Command("mount", append(args, dir)...).CombinedOutput(); err != nil { //nolint:noctx // it is over at once
-		t.Skipf("SKIPPED, nothing may be mounted here: %v: %s", err, out)
+		return fmt.Errorf("mount %s: %w: %s", strings.Join(args, " "), err, out)
 	}
+	return nil
 }
 
 // Unmount takes a disk away; its loop device goes with it. What somebody still has open is an error, and is taken from the folder all the

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"tablekeeper/storage/disktest"
 )
 
 // killCalls are the system calls by which a disk changes.
@@ -57,7 +59,7 @@ func needStrace(t *testing.T) {
 	t.Helper()
 	strace := needTool(t, "strace")
 	if out, err := exec.Command(strace, "-o", os.DevNull, "true").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED, strace may not trace here: %v %s", err, out)
+		disktest.Missing(t, fmt.Errorf("strace may not trace here: %w: %s", err, out))
 	}
 	if raceEnabled {
 		t.Skip("SKIPPED under -race: it says nothing about other processes")
