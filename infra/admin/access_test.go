@@ -166,7 +166,7 @@ func TestChangesAreRecorded(t *testing.T) {
 		t.Fatalf("%+v", rest)
 	}
 	c := rest.Entries[0]
-	if c.Actor != "the-operator" || c.Role != Operator || c.From != "127.0.0.1" || c.Method != "POST" || c.Path != "/api/admin/backup/orders" || c.Status != 200 || c.RunID != run {
+	if c.Actor != "the-operator" || c.Role != Operator || c.From != "127.0.0.1" || c.Method != http.MethodPost || c.Path != "/api/admin/backup/orders" || c.Status != 200 || c.RunID != run {
 		t.Errorf("%+v", c)
 	}
 	if log := g.log.String(); !strings.Contains(log, "msg=change actor=the-operator") {

@@ -234,7 +234,7 @@ func (g *rig) neverReads() {
 	for err == nil {
 		_, err = io.WriteString(conn, request)
 	}
-	if isTimeout, ok := err.(net.Error); ok && isTimeout.Timeout() {
+	if isTimeout := net.Error(nil); errors.As(err, &isTimeout) && isTimeout.Timeout() {
 		g.T.Errorf("%v", err)
 	}
 }

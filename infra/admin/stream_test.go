@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -17,7 +18,13 @@ import (
 )
 
 // listen opens a stream as somebody.
-func (g *rig) listen(as Role, query string, header ...string) (*websocket.Conn, *http.Response, error) {
+// answered is how a request for a stream was answered; zero if it was not.
+type answered struct {
+	status int
+	header http.Header
+}
+
+func (g *rig) listen(as Role, query string, header ...string) (*websocket.Conn, answered, error) {
 	h := http.Header{}
 	if as != "" {
 		h.Set("Authorization", "Bearer "+g.tokens[as])
@@ -25,11 +32,15 @@ func (g *rig) listen(as Role, query string, header ...string) (*websocket.Conn, 
 	for i := 0; i < len(header); i += 2 {
 		h.Set(header[i], header[i+1])
 	}
-	conn, resp, err := websocket.Dial(g.T.Context(), "ws"+strings.TrimPrefix(g.base, "http")+"/api/admin/events"+query, &websocket.DialOptions{HTTPClient: g.client, HTTPHeader: h})
+	conn, resp, err := websocket.Dial(g.T.Context(), "ws"+strings.TrimPrefix(g.base, "http")+"/api/admin/events"+query, &websocket.DialOptions{HTTPClient: g.client, HTTPHeader: h}) //nolint:bodyclose // Dial says that it never has to be
 	if err == nil {
 		g.T.Cleanup(func() { _ = conn.CloseNow() })
 	}
-	return conn, resp, err
+	var a answered
+	if resp != nil {
+		a = answered{resp.StatusCode, resp.Header}
+	}
+	return conn, a, err
 }
 
 func (g *rig) mustListen(query string) *websocket.Conn {
@@ -168,9 +179,9 @@ func TestStreamRefuses(t *testing.T) {
 		"no number":      {Viewer, "?after=x", nil, http.StatusUnprocessableEntity},
 		"below zero":     {Viewer, "?after=-1", nil, http.StatusUnprocessableEntity},
 	} {
-		_, resp, err := g.listen(c.as, c.query, c.header...)
-		if err == nil || resp == nil || resp.StatusCode != c.status {
-			t.Errorf("%s: %v, %v", name, resp, err)
+		_, a, err := g.listen(c.as, c.query, c.header...)
+		if err == nil || a.status != c.status {
+			t.Errorf("%s: %v, %v", name, a, err)
 		}
 	}
 	conn, _, err := g.listen(Viewer, "", "Origin", g.base)
@@ -189,7 +200,7 @@ func TestStreamOfASlowClientEnds(t *testing.T) {
 		next(t, conn)
 		_, _, err := conn.Read(t.Context())
 		var closed websocket.CloseError
-		if websocket.CloseStatus(err) != websocket.StatusTryAgainLater || !asClose(err, &closed) || !strings.Contains(closed.Reason, "resume after") {
+		if websocket.CloseStatus(err) != websocket.StatusTryAgainLater || !errors.As(err, &closed) || !strings.Contains(closed.Reason, "resume after") {
 			t.Errorf("%v", err)
 		}
 	})
@@ -204,21 +215,6 @@ func TestStreamOfASlowClientEnds(t *testing.T) {
 			runtime.Gosched()
 		}
 	})
-}
-
-func asClose(err error, to *websocket.CloseError) bool {
-	for e := err; e != nil; {
-		if c, ok := e.(websocket.CloseError); ok {
-			*to = c
-			return true
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			return false
-		}
-		e = u.Unwrap()
-	}
-	return false
 }
 
 func (g *rig) listeners() int {
@@ -250,7 +246,7 @@ func TestStreamsEndWithTheService(t *testing.T) {
 	if err := <-ended; websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Errorf("%v", err)
 	}
-	if _, resp, err := g.listen(Viewer, ""); err == nil || resp.StatusCode != http.StatusServiceUnavailable {
+	if _, a, err := g.listen(Viewer, ""); err == nil || a.status != http.StatusServiceUnavailable {
 		t.Errorf("%v", err)
 	}
 }
@@ -335,7 +331,7 @@ func TestFiftyStreams(t *testing.T) {
 	for g.listeners() < maxStreams {
 		next(t, g.mustListen(""))
 	}
-	if _, resp, err := g.listen(Viewer, ""); err == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+	if _, a, err := g.listen(Viewer, ""); err == nil || a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 		t.Errorf("%v", err)
 	}
 }

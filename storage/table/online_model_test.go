@@ -292,7 +292,7 @@ func runModel(t *testing.T, seed uint64, operations int) {
 	}
 	reports := map[string]int{}
 	var cut int64
-	for done, next := 0, 0; done < operations; {
+	for done := 0; done < operations; {
 		end := make(chan error, 1)
 		go func() {
 			report, err := compactBeside(context.WithoutCancel(t.Context()), m.table)
@@ -300,7 +300,7 @@ func runModel(t *testing.T, seed uint64, operations int) {
 			cut = max(cut, report.CutUS)
 			end <- err
 		}()
-		for next = done + 100 + m.rng.IntN(800); ; {
+		for next := done + 100 + m.rng.IntN(800); ; {
 			n := 1 + m.rng.IntN(20)
 			if err := m.step(n); err != nil {
 				t.Fatalf("seed %d, operation %d: %v", seed, done, err)

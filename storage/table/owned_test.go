@@ -84,7 +84,7 @@ func TestOwnedReadsWhatItWrote(t *testing.T) {
 		}
 		return boom
 	})
-	if err != boom {
+	if err != boom { //nolint:errorlint // the very error
 		t.Fatalf("fn's error came back as %v", err)
 	}
 	if n := ownedInt(t, table, "SELECT count(*) FROM t"); n != 500 {

@@ -134,7 +134,7 @@ func TestSnapshotReturnsTheErrorOfUse(t *testing.T) {
 	for _, mode := range []string{"WAL", "DELETE"} {
 		shell(t, path, "PRAGMA journal_mode="+mode+"; CREATE TABLE IF NOT EXISTS a(x);")
 		want := errors.New("the store is full")
-		if err := TakeSnapshot(t.Context(), path, SnapshotOptions{}, func(context.Context, *Snapshot) error { return want }); err != want { // the very error
+		if err := TakeSnapshot(t.Context(), path, SnapshotOptions{}, func(context.Context, *Snapshot) error { return want }); err != want { //nolint:errorlint // the very error
 			t.Errorf("%v", err)
 		}
 		if left, _ := os.ReadDir(StateDir(path)); len(left) > 0 {

@@ -11,13 +11,14 @@ import (
 // If the table turns out to be damaged before the commit, Write waits for its recovery and calls fn again: fn sets what it
 // returns rather than adding to it. Errors are those of Read. fn must not call Write of the same table.
 func (t *Table) Write(ctx context.Context, fn func(*sql.Tx) error) error {
-	return t.operate(ctx, func(s *session) error {
+	return t.operate(ctx, func(*session) error {
 		release, err := t.writeLock(ctx)
 		if err != nil {
 			return err
 		}
 		defer release()
-		if s = t.gate.current(); s == nil { // while we waited, the file was replaced
+		s := t.gate.current() // while we waited, the file may have been replaced
+		if s == nil {
 			return errRetired
 		}
 		if err := inTx(ctx, s.writer, nil, fn); err != nil {
