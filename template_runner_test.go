@@ -36,7 +36,8 @@ func declaredBehaviour(t *testing.T) map[string]behaviour {
 		if r.Type != "AWS::Serverless::Function" || r.Condition != "" {
 			continue
 		}
-		b := behaviour{Timeout: time.Duration(r.Properties["Timeout"].(uint64)) * time.Second, Attempts: 1}
+		seconds := r.Properties["Timeout"].(uint64)
+		b := behaviour{Timeout: time.Duration(seconds) * time.Second, Attempts: 1}
 		b.Attempts += int(r.Properties["EventInvokeConfig"].(map[string]any)["MaximumRetryAttempts"].(uint64))
 		if events, ok := r.Properties["Events"].(map[string]any); ok {
 			for _, event := range events {

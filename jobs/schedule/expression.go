@@ -187,15 +187,13 @@ func (x Expression) nextRate(t time.Time) time.Time {
 		if anchor.IsZero() {
 			return t.Add(x.every).In(x.loc)
 		}
-		back := (anchor.Sub(t) / x.every) * x.every
-		next := anchor.Add(-back)
+		next := anchor.Add(-anchor.Sub(t).Truncate(x.every))
 		if !next.After(t) {
 			next = next.Add(x.every)
 		}
 		return next.In(x.loc)
 	}
-	passed := t.Sub(anchor) / x.every
-	next := anchor.Add(passed * x.every)
+	next := anchor.Add(t.Sub(anchor).Truncate(x.every))
 	for !next.After(t) { // Sub saturates after 292 years
 		next = next.Add(x.every)
 	}
