@@ -81,8 +81,9 @@ func kindName(t reflect.Type) string {
 		return "true or false"
 	case reflect.String:
 		return "string"
+	default:
+		return "number"
 	}
-	return "number"
 }
 
 // keys are the names of an object's fields, as often as they are given. What is no object is an *EventError.

@@ -174,6 +174,8 @@ func (h *handler) announce(ctx context.Context, res result) {
 		h.tell(ctx, fmt.Sprintf("%s: %s was %s", h.set.Function, res.job.Table, e.Status), map[string]any{
 			"type": "tablekeeper." + h.set.Function + "_complete", "function": h.set.Function, "table": res.job.Table, "event_id": res.job.ID, "entry": res.entry,
 		})
+	case functions.Compacted, functions.Skipped, functions.BackedUp, functions.Verified, functions.Swept: // as it should be
+	case functions.Failed: // is told as a failure
 	}
 }
 

@@ -170,6 +170,7 @@ func healthRow(h health.Report, now time.Time) []screen.Cell {
 		state.Text = "! no backup"
 	case health.Missing:
 		state = screen.Cell{Text: "✗ missing", Tone: screen.Bad}
+	default: // Status knows it
 	}
 	free := screen.Cell{Text: screen.Percent(h.FreeRatio)}
 	if h.FreeRatio > h.Threshold {

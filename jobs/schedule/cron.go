@@ -302,8 +302,9 @@ func (d dayRule) edgeDay(year int, month time.Month, last int) int {
 			return day - 2
 		}
 		return day + 1
+	default:
+		return day
 	}
-	return day
 }
 
 func (d dayRule) nthDay(year int, month time.Month, last int) uint64 {

@@ -32,6 +32,7 @@ func (r *resolver) resolve(n node) (value, error) {
 		return value{kind: n.kind, text: n.text, at: n.at}, nil
 	case kindList:
 		return r.resolveList(n)
+	case kindMap, kindOpaque, kindAbsent: // a node that is read is none of the last two
 	}
 	if len(n.keys) == 1 {
 		name := n.keys[0]

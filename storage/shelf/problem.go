@@ -57,6 +57,7 @@ func (p Problem) Ignorable() bool {
 	switch p.Reason {
 	case ReasonDirectory, ReasonNotDatabase, ReasonEmpty, ReasonNotRegular, ReasonSymlink, ReasonUnreadable:
 		return !slices.Contains(endings, strings.ToLower(filepath.Ext(p.Path)))
+	default:
+		return false
 	}
-	return false
 }

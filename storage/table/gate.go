@@ -42,6 +42,7 @@ func (g *gate) enter(ctx context.Context, patience *patience) (*session, error) 
 			return nil, ErrClosed
 		case failed:
 			return nil, cause
+		case serving, suspicious, detached: // it may serve again
 		}
 		if err := patience.wait(ctx, changed); err != nil {
 			return nil, err

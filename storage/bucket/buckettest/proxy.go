@@ -58,8 +58,9 @@ func (w wire) spoils(e exchange) bool {
 		return e.method == http.MethodPut || e.method == http.MethodPost
 	case cutBody, shortBody:
 		return e.method == http.MethodGet || e.method == http.MethodPost
+	default:
+		return true
 	}
-	return true
 }
 
 // startProxy returns a proxy and its URL.

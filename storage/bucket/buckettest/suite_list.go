@@ -210,8 +210,9 @@ func mended(k faulty.Kind) bool {
 	switch k {
 	case faulty.Temporary, faulty.LostReply, faulty.Stall, faulty.Cut, faulty.Short, faulty.Empty, faulty.BreakList:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // steady: what Steady mends, it mends on this store too; what it cannot mend, it sees.

@@ -62,6 +62,7 @@ func (s *stream) Read(p []byte) (int, error) {
 			return 0, s.end()
 		}
 		p = p[:min(int64(len(p)), left)]
+	default: // all of it is there
 	}
 	n, err := s.r.Read(p)
 	s.spoil(p[:n])
@@ -76,8 +77,9 @@ func (s *stream) end() error {
 	case Stall:
 		<-s.ctx.Done()
 		return context.Cause(s.ctx)
+	default:
+		return fmt.Errorf("%w: %w", ErrInjected, io.ErrUnexpectedEOF)
 	}
-	return fmt.Errorf("%w: %w", ErrInjected, io.ErrUnexpectedEOF)
 }
 
 func (s *stream) spoil(p []byte) {
@@ -92,6 +94,7 @@ func (s *stream) spoil(p []byte) {
 		}
 	case Zeros:
 		clear(p[first:])
+	default: // all of it is true
 	}
 }
 

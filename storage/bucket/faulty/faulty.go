@@ -144,8 +144,9 @@ func before(ctx context.Context, fault Fault, op, key string) error {
 	case Stall:
 		<-ctx.Done()
 		return fmt.Errorf("%s %s: %w: %w", op, key, ErrInjected, context.Cause(ctx))
+	default:
+		return nil
 	}
-	return nil
 }
 
 // after is what becomes of the answer to a call that went well.
@@ -246,6 +247,7 @@ func (f *Bucket) put(ctx context.Context, key string, r io.Reader, opts bucket.P
 	case Flip:
 		_, err := f.b.Put(ctx, key, &stream{r: all, fault: fault}, opts)
 		return claim(), err
+	default:
+		return f.b.Put(ctx, key, r, opts)
 	}
-	return f.b.Put(ctx, key, r, opts)
 }

@@ -151,8 +151,9 @@ func matters(kind faulty.Kind, op string) bool {
 		return op == "put"
 	case faulty.BreakList:
 		return op == "list"
+	default:
+		return true
 	}
-	return true
 }
 
 func objects(t *testing.T, b bucket.Bucket) map[string]string {
