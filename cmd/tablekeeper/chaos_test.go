@@ -148,7 +148,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 
 func (c *chaos) define(ctx context.Context, name string) error {
 	return c.house.shelf.Owned(name).Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.Exec("CREATE TABLE IF NOT EXISTS chaos (n INTEGER PRIMARY KEY, body BLOB); CREATE INDEX IF NOT EXISTS chaos_body ON chaos(body)")
+		_, err := tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS chaos (n INTEGER PRIMARY KEY, body BLOB); CREATE INDEX IF NOT EXISTS chaos_body ON chaos(body)")
 		return err
 	})
 }
@@ -174,7 +174,7 @@ func (c *chaos) write(ctx context.Context, name string) {
 	for n := int64(1); ctx.Err() == nil; n++ {
 		began := c.now()
 		err := handle.Write(ctx, func(tx *sql.Tx) error {
-			_, err := tx.Exec("INSERT OR REPLACE INTO chaos VALUES (?, randomblob(300))", n)
+			_, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO chaos VALUES (?, randomblob(300))", n)
 			return err
 		})
 		switch {
@@ -448,16 +448,18 @@ func (c *chaos) settle() {
 
 func (c *chaos) content(name string) map[int64]bool {
 	there := map[int64]bool{}
-	err := c.house.shelf.Owned(name).Read(context.Background(), func(tx *sql.Tx) error {
+	ctx := context.Background()
+	err := c.house.shelf.Owned(name).Read(ctx, func(tx *sql.Tx) error {
 		clear(there)
 		var verdict string
-		if err := tx.QueryRow("PRAGMA integrity_check").Scan(&verdict); err != nil || verdict != "ok" {
+		if err := tx.QueryRowContext(ctx, "PRAGMA integrity_check").Scan(&verdict); err != nil || verdict != "ok" {
 			return errors.Join(fmt.Errorf("integrity_check: %s", verdict), err)
 		}
-		rows, err := tx.Query("SELECT n FROM chaos NOT INDEXED")
+		rows, err := tx.QueryContext(ctx, "SELECT n FROM chaos NOT INDEXED")
 		if err != nil {
 			return err
 		}
+		defer rows.Close()
 		for rows.Next() {
 			var n int64
 			if err := rows.Scan(&n); err != nil {
@@ -465,7 +467,7 @@ func (c *chaos) content(name string) map[int64]bool {
 			}
 			there[n] = true
 		}
-		return errors.Join(rows.Err(), rows.Close())
+		return rows.Err()
 	})
 	if err != nil {
 		c.t.Errorf("%s: %v", name, err)
