@@ -116,6 +116,7 @@ func (w *ward) hash() string {
 		if err != nil {
 			return err
 		}
+		defer rows.Close()
 		for rows.Next() {
 			var id int64
 			var label, body []byte
@@ -124,7 +125,7 @@ func (w *ward) hash() string {
 			}
 			fmt.Fprintf(sum, "%d %q %x\n", id, label, body)
 		}
-		return errors.Join(rows.Err(), rows.Close())
+		return rows.Err()
 	}))
 	return hex.EncodeToString(sum.Sum(nil))
 }

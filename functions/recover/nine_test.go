@@ -104,6 +104,7 @@ func (p *patient) missing(ctx context.Context) (missing int, err error) {
 		if err != nil {
 			return err
 		}
+		defer rows.Close()
 		for rows.Next() {
 			var n, length int64
 			if err := rows.Scan(&n, &length); err != nil {
@@ -117,7 +118,7 @@ func (p *patient) missing(ctx context.Context) (missing int, err error) {
 				missing++
 			}
 		}
-		return errors.Join(rows.Err(), rows.Close())
+		return rows.Err()
 	})
 	return missing, err
 }

@@ -165,11 +165,14 @@ func (s *Store) Find(ctx context.Context, id string) (string, error) {
 	}
 	var ids []string
 	err := s.view(func(db *sql.DB) error {
-		rows, err := db.QueryContext(ctx, `SELECT id FROM runs WHERE id >= ?1 AND id < ?1 || 'g' UNION SELECT id FROM runs WHERE substr(id, -length(?1)) = ?1 LIMIT 4`, id)
+		rows, err := db.QueryContext(ctx, `SELECT id FROM runs WHERE id >= ?1 AND id < ?1 || 'g' UNION SELECT id FROM runs WHERE substr(id, -length(?1)) = ?1 LIMIT 4`, id) //nolint:sqlclosecheck // collect closes them
 		if err != nil {
 			return err
 		}
-		ids, err = collect(rows, func() (one string, err error) { return one, rows.Scan(&one) })
+		ids, err = collect(rows, func() (one string, err error) {
+			err = rows.Scan(&one)
+			return one, err
+		})
 		return err
 	})
 	switch {

@@ -242,7 +242,7 @@ func quote(name string) string {
 // insert adds a row; kept is false if a constraint refuses it.
 func (t *outTable) insert(ctx context.Context, r row) (kept bool, err error) {
 	values := r.values[:min(len(r.values), len(t.columns))]
-	statement, err := t.statement(ctx, len(values))
+	statement, err := t.statement(ctx, len(values)) //nolint:sqlclosecheck // it is kept for the next row; close ends it
 	if err != nil {
 		return false, err
 	}

@@ -96,33 +96,39 @@ func contents(t testing.TB, path string, tables ...string) map[string]map[string
 	defer db.Close()
 	all := map[string]map[string]bool{}
 	for _, table := range tables {
-		all[table] = map[string]bool{}
-		rows, err := db.Query("SELECT * FROM " + table)
-		if err != nil {
-			t.Fatalf("%s: %v", table, err)
+		all[table] = rowsOf(t, db, table)
+	}
+	return all
+}
+
+func rowsOf(t testing.TB, db *sql.DB, table string) map[string]bool {
+	t.Helper()
+	rows, err := db.Query("SELECT * FROM " + table)
+	if err != nil {
+		t.Fatalf("%s: %v", table, err)
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for rows.Next() {
+		values := make([]any, len(columns))
+		for i := range values {
+			values[i] = new(any)
 		}
-		columns, err := rows.Columns()
-		if err != nil {
+		if err := rows.Scan(values...); err != nil {
 			t.Fatal(err)
 		}
-		for rows.Next() {
-			values := make([]any, len(columns))
-			for i := range values {
-				values[i] = new(any)
-			}
-			if err := rows.Scan(values...); err != nil {
-				t.Fatal(err)
-			}
-			var b strings.Builder
-			for _, v := range values {
-				fmt.Fprintf(&b, "%T %v|", *v.(*any), *v.(*any))
-			}
-			all[table][b.String()] = true
+		var b strings.Builder
+		for _, v := range values {
+			fmt.Fprintf(&b, "%T %v|", *v.(*any), *v.(*any))
 		}
-		if err := rows.Err(); err != nil {
-			t.Fatal(err)
-		}
-		rows.Close()
+		all[b.String()] = true
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
 	}
 	return all
 }

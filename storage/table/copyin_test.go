@@ -125,8 +125,10 @@ func TestCopyInUnderOpenConnections(t *testing.T) {
 			defer db.Close()
 			read, err := db.Prepare("SELECT count(*), sum(length(body)) FROM item")
 			must(t, err)
+			defer read.Close()
 			write, err := db.Prepare("INSERT INTO log(n) SELECT ifnull(max(n), 0) + 1 FROM log")
 			must(t, err)
+			defer write.Close()
 			var rows, bytes int
 			must(t, read.QueryRow().Scan(&rows, &bytes))
 			_, end := startChild(t, "hold", path, "SELECT count(*) FROM item") // has the file open, with its pages in memory

@@ -195,10 +195,11 @@ func (c *conn) each(ctx context.Context, query string, args []any, f func(scan f
 	if err != nil {
 		return classify(err)
 	}
+	defer func() { _ = rows.Close() }() // Err has told of what went wrong
 	for err == nil && rows.Next() {
 		err = f(rows.Scan)
 	}
-	return classify(cmp.Or(err, rows.Err(), rows.Close()))
+	return classify(cmp.Or(err, rows.Err()))
 }
 
 // raw hands out the driver's connection.

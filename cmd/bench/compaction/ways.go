@@ -171,7 +171,8 @@ func lastRow(path string) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return n, errors.Join(db.QueryRow("SELECT max(id) FROM t").Scan(&n), db.Close())
+	err = db.QueryRow("SELECT max(id) FROM t").Scan(&n)
+	return n, errors.Join(err, db.Close())
 }
 
 func sizeOf(path string) int64 {
