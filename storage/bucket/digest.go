@@ -3,9 +3,11 @@ package bucket
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"hash/crc32"
+	"io"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -47,4 +49,50 @@ func (d *Digest) Compare(info Info) error {
 		return fmt.Errorf("CRC-32C %s instead of %s", info.CRC32C, d.CRC32C())
 	}
 	return nil
+}
+
+// Summed is a reader that sums what is read from it. A wrapper that may change the bytes hides the sums with it.
+type Summed interface {
+	io.Reader
+	Digest() *Digest // of what has been read so far
+}
+
+// Sum sums what will be read from r. Of bytes that pass several who want their sums, SHA-256 is computed once: if r is Summed and nothing has
+// been read from it, it is r itself. A reader that can seek still can, because Steady starts it again.
+func Sum(r io.Reader) Summed {
+	if s, ok := r.(Summed); ok && s.Digest().Size() == 0 {
+		return s
+	}
+	digest := NewDigest()
+	s := summed{io.TeeReader(r, digest), digest}
+	if seeker, ok := r.(io.Seeker); ok {
+		return &summedSeeker{s, seeker}
+	}
+	return s
+}
+
+type summed struct {
+	io.Reader
+	digest *Digest
+}
+
+func (s summed) Digest() *Digest { return s.digest }
+
+type summedSeeker struct {
+	summed
+	seeker io.Seeker
+}
+
+// Seek allows what a second attempt needs: to ask where it is, and to go back to where the sums began.
+func (s *summedSeeker) Seek(offset int64, whence int) (int64, error) {
+	here, err := s.seeker.Seek(0, io.SeekCurrent)
+	if err != nil || (whence == io.SeekCurrent && offset == 0) {
+		return here, err
+	}
+	start := here - s.digest.Size()
+	if whence != io.SeekStart || offset != start {
+		return here, fmt.Errorf("seek to %d (whence %d): only back to %d: %w", offset, whence, start, errors.ErrUnsupported)
+	}
+	*s.digest = *NewDigest()
+	return s.seeker.Seek(start, io.SeekStart)
 }

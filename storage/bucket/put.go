@@ -16,8 +16,8 @@ const cleanupTimeout = 30 * time.Second
 // acknowledged what it does not hold is ErrNotStored; if opts.IfAbsent made the object surely ours, it is removed. An error of the proof
 // itself (the store cannot be reached any more) leaves the object where it is. The Info is the head's.
 func Put(ctx context.Context, b Bucket, key string, r io.Reader, opts PutOptions) (Info, error) {
-	digest := NewDigest()
-	acknowledged, err := b.Put(ctx, key, digesting(r, digest), opts)
+	sent := Sum(r)
+	acknowledged, err := b.Put(ctx, key, sent, opts)
 	if err != nil {
 		return Info{}, err
 	}
@@ -28,7 +28,7 @@ func Put(ctx context.Context, b Bucket, key string, r io.Reader, opts PutOptions
 	case err != nil:
 		return Info{}, fmt.Errorf("put %s: prove that it is there: %w", key, err)
 	}
-	if err := differs(digest, acknowledged, head); err != nil {
+	if err := differs(sent.Digest(), acknowledged, head); err != nil {
 		err = fmt.Errorf("put %s: %w: %w", key, ErrNotStored, err)
 		if opts.IfAbsent {
 			err = errors.Join(err, removeOurs(ctx, b, key))
@@ -52,33 +52,4 @@ func removeOurs(ctx context.Context, b Bucket, key string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	return b.Delete(ctx, key)
-}
-
-// digesting sums what is read from r. A reader that can seek still can, because Steady starts it again.
-func digesting(r io.Reader, digest *Digest) io.Reader {
-	tee := io.TeeReader(r, digest)
-	if s, ok := r.(io.Seeker); ok {
-		return &digestSeeker{tee, s, digest}
-	}
-	return tee
-}
-
-type digestSeeker struct {
-	io.Reader
-	seeker io.Seeker
-	digest *Digest
-}
-
-// Seek allows what a second attempt needs: to ask where it is, and to go back to where the sums began.
-func (d *digestSeeker) Seek(offset int64, whence int) (int64, error) {
-	here, err := d.seeker.Seek(0, io.SeekCurrent)
-	if err != nil || (whence == io.SeekCurrent && offset == 0) {
-		return here, err
-	}
-	start := here - d.digest.Size()
-	if whence != io.SeekStart || offset != start {
-		return here, fmt.Errorf("seek to %d (whence %d): only back to %d: %w", offset, whence, start, errors.ErrUnsupported)
-	}
-	*d.digest = *NewDigest()
-	return d.seeker.Seek(start, io.SeekStart)
 }

@@ -2,6 +2,9 @@ package bucket_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -135,5 +138,66 @@ func TestSteadyPutLostReply(t *testing.T) {
 	}
 	if got, err := read(t, b, "rest", 0, -1); got != "put that" || err != nil {
 		t.Errorf("the rest is %q, %v", got, err)
+	}
+}
+
+// TestSumOnce: who asks for the sums of what is being summed already gets those, and they are of all that the asker reads.
+func TestSumOnce(t *testing.T) {
+	for name, r := range map[string]io.Reader{"a file": strings.NewReader("content"), "a stream": io.MultiReader(strings.NewReader("content"))} {
+		t.Run(name, func(t *testing.T) {
+			sums := bucket.Sum(r)
+			if again := bucket.Sum(sums); again != sums {
+				t.Errorf("Sum of %T makes another %T", sums, again)
+			}
+			first := make([]byte, 3)
+			if _, err := io.ReadFull(sums, first); err != nil {
+				t.Fatal(err)
+			}
+			rest := bucket.Sum(sums)
+			if got, err := io.ReadAll(rest); string(got) != "tent" || err != nil {
+				t.Fatalf("the rest is %q, %v", got, err)
+			}
+			for _, c := range []struct {
+				sums bucket.Summed
+				of   string
+			}{{sums, "content"}, {rest, "tent"}} {
+				want := bucket.NewDigest()
+				_, _ = io.WriteString(want, c.of)
+				if got := c.sums.Digest(); got.SHA256() != want.SHA256() || got.CRC32C() != want.CRC32C() || got.Size() != want.Size() {
+					t.Errorf("the sums of %q are those of something else", c.of)
+				}
+			}
+		})
+	}
+}
+
+// asked remembers what Put was handed.
+type asked struct {
+	bucket.Bucket
+	r io.Reader
+}
+
+func (a *asked) Put(ctx context.Context, key string, r io.Reader, opts bucket.PutOptions) (bucket.Info, error) {
+	a.r = r
+	return a.Bucket.Put(ctx, key, r, opts)
+}
+
+// TestPutHandsSumsOn: the store gets the sums that Put compares its answer with, through Steady too.
+func TestPutHandsSumsOn(t *testing.T) {
+	for name, r := range map[string]io.Reader{"a file": strings.NewReader("content"), "a stream": io.MultiReader(strings.NewReader("content"))} {
+		t.Run(name, func(t *testing.T) {
+			a := &asked{Bucket: openDir(t)}
+			info, err := bucket.Put(t.Context(), bucket.Steady(a, quick), "k", r, bucket.PutOptions{IfAbsent: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sums, ok := a.r.(bucket.Summed)
+			if !ok || sums.Digest().Compare(info) != nil {
+				t.Fatalf("the store was handed %T", a.r)
+			}
+			if want := sha256.Sum256([]byte("content")); info.SHA256 != hex.EncodeToString(want[:]) {
+				t.Errorf("SHA-256 is %s, want %x", info.SHA256, want)
+			}
+		})
 	}
 }

@@ -181,10 +181,10 @@ func (s *steady) Put(ctx context.Context, key string, r io.Reader, opts PutOptio
 				return fmt.Errorf("put %s: start again: %w", key, err)
 			}
 		}
-		digest := NewDigest()
-		info, err = s.b.Put(ctx, key, io.TeeReader(r, digest), opts)
+		sent := Sum(r)
+		info, err = s.b.Put(ctx, key, sent, opts)
 		if attempt > 1 && (errors.Is(err, ErrExists) || errors.Is(err, ErrPrecondition)) {
-			info, err = s.ours(ctx, key, r, digest, err)
+			info, err = s.ours(ctx, key, sent, err)
 		}
 		return err
 	}, s.notify(ctx, "put", key))
@@ -193,15 +193,15 @@ func (s *steady) Put(ctx context.Context, key string, r io.Reader, opts PutOptio
 
 // ours decides whether the object in the way of a repeated conditional Put is the one that an earlier attempt of ours left,
 // its answer having been lost.
-func (s *steady) ours(ctx context.Context, key string, rest io.Reader, digest *Digest, conflict error) (Info, error) {
-	if _, err := io.Copy(digest, rest); err != nil {
+func (s *steady) ours(ctx context.Context, key string, sent Summed, conflict error) (Info, error) {
+	if _, err := io.Copy(io.Discard, sent); err != nil {
 		return Info{}, fmt.Errorf("put %s: read again to compare: %w", key, err)
 	}
 	head, err := s.Head(ctx, key)
 	if err != nil {
 		return Info{}, errors.Join(conflict, err)
 	}
-	if head.SHA256 == "" && head.CRC32C == "" || digest.Compare(head) != nil {
+	if head.SHA256 == "" && head.CRC32C == "" || sent.Digest().Compare(head) != nil {
 		return Info{}, conflict
 	}
 	return head, nil

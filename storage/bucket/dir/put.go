@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"time"
@@ -93,18 +94,22 @@ func (s *spool) fill(ctx context.Context, r io.Reader) error {
 	if _, err := s.f.Hold(); err != nil {
 		return fmt.Errorf("lock a temporary file: %w", err)
 	}
-	digest := bucket.NewDigest()
-	source := &source{ctx: ctx, r: r}
-	_, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(&sender{f: s.f}, digest)}, source, make([]byte, 256<<10))
+	sent, written := bucket.Sum(r), &sender{f: s.f}
+	source := &source{ctx: ctx, r: sent}
+	_, err := io.CopyBuffer(struct{ io.Writer }{written}, source, make([]byte, 256<<10))
 	if source.err != nil {
 		return &sourceError{source.err}
 	}
 	if err != nil {
 		return err
 	}
-	s.record = record{Size: digest.Size(), SHA256: digest.SHA256(), CRC32C: digest.CRC32C()}
+	if s.record, err = written.record(sent.Digest()); err != nil {
+		return err
+	}
 	return s.f.Sync()
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sendBytes is how much is written before the kernel is told to begin to send it to the disk.
 const sendBytes = 8 << 20
@@ -114,16 +119,27 @@ const sendBytes = 8 << 20
 type sender struct {
 	f             file
 	written, sent int64
+	crc32c        uint32 // of what was written
 }
 
 func (s *sender) Write(p []byte) (int, error) {
 	n, err := s.f.Write(p)
 	s.written += int64(n)
+	s.crc32c = crc32.Update(s.crc32c, castagnoli, p[:n])
 	if f, ok := s.f.(interface{ send(off, n int64) }); ok && s.written-s.sent >= sendBytes {
 		f.send(s.sent, s.written-s.sent)
 		s.sent = s.written
 	}
 	return n, err
+}
+
+// record is that of the object, if what was written is what was read. The sums are the source's, which may have been taken far from here; a
+// CRC-32C of our own is enough to tell that nothing has changed since.
+func (s *sender) record(read *bucket.Digest) (record, error) {
+	if crc32c := fmt.Sprintf("%08x", s.crc32c); s.written != read.Size() || crc32c != read.CRC32C() {
+		return record{}, fmt.Errorf("%w: %d bytes with CRC-32C %s were written, %d with %s were read", bucket.ErrNotStored, s.written, crc32c, read.Size(), read.CRC32C())
+	}
+	return record{Size: read.Size(), SHA256: read.SHA256(), CRC32C: read.CRC32C()}, nil
 }
 
 func (s *spool) close() error {
