@@ -107,7 +107,7 @@ func agrees(t *testing.T, path string) {
 		t.Log("SKIPPED: the sqlite3 program is not installed")
 		return
 	}
-	out, err := exec.Command(program, path, "PRAGMA integrity_check; SELECT count(*) FROM items").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), program, path, "PRAGMA integrity_check; SELECT count(*) FROM items").CombinedOutput()
 	if got := strings.Fields(string(out)); err != nil || strings.Join(got, " ") != "ok 125" {
 		t.Errorf("sqlite3 says %q, %v", out, err)
 	}

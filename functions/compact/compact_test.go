@@ -202,7 +202,7 @@ func TestOwnedTable(t *testing.T) {
 			"CREATE TABLE big AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n < 8000) SELECT n, randomblob(900) AS v FROM c",
 			"DELETE FROM big WHERE n / 100 % 2",
 		} {
-			if _, err := tx.Exec(statement); err != nil {
+			if _, err := tx.ExecContext(t.Context(), statement); err != nil {
 				return err
 			}
 		}

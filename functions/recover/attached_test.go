@@ -33,7 +33,7 @@ func TestIndexesOfAnAttachedTable(t *testing.T) {
 	db, err := sql.Open("sqlite", f.Path("app"))
 	f.Must(err)
 	var root int64
-	f.Must(db.QueryRow("SELECT pageno FROM dbstat WHERE name = 'by_label' AND pagetype = 'leaf' LIMIT 1").Scan(&root))
+	f.Must(db.QueryRowContext(t.Context(), "SELECT pageno FROM dbstat WHERE name = 'by_label' AND pagetype = 'leaf' LIMIT 1").Scan(&root))
 	f.Must(db.Close())
 	f.Damage(f.Path("app"), (root-1)*4096+3, "\x00\x01")
 	entry, err := run(t, f, r, Event{Reason: "test"})
@@ -57,7 +57,7 @@ func TestAnAttachedTableThatIsInUse(t *testing.T) {
 	db.SetMaxOpenConns(1)
 	defer db.Close()
 	var n int
-	f.Must(db.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n))
+	f.Must(db.QueryRowContext(t.Context(), "SELECT count(*) FROM sqlite_schema").Scan(&n))
 	f.Damage(f.Path("app"), 5*4096, strings.Repeat("garbage ", 512))
 	entry, err := run(t, f, r, Event{})
 	if err != nil || entry.Status != functions.Restored || entry.Method != Overwrite || entry.Quarantine == "" {
@@ -67,7 +67,7 @@ func TestAnAttachedTableThatIsInUse(t *testing.T) {
 	if f.Rows(f.Path("app")) != good {
 		t.Error("the content is another one")
 	}
-	f.Must(db.QueryRow("SELECT count(*) FROM items").Scan(&n))
+	f.Must(db.QueryRowContext(t.Context(), "SELECT count(*) FROM items").Scan(&n))
 	if n != 300 {
 		t.Errorf("the other program sees %d rows", n)
 	}
@@ -80,7 +80,7 @@ func TestAnAttachedTableThatCannotBeOpened(t *testing.T) {
 	db, err := sql.Open("sqlite", f.Path("app"))
 	f.Must(err)
 	var n int
-	f.Must(db.QueryRow("SELECT count(*) FROM items").Scan(&n))
+	f.Must(db.QueryRowContext(t.Context(), "SELECT count(*) FROM items").Scan(&n))
 	damaged := strings.Repeat("x", 100)
 	f.Damage(f.Path("app"), 0, damaged)
 	entry, err := run(t, f, r, Event{})

@@ -70,7 +70,7 @@ func serveOnce(tables, bucket string) error {
 	}
 	err = handle.Read(context.Background(), func(tx *sql.Tx) error {
 		var n int
-		return tx.QueryRow("SELECT count(*) FROM items").Scan(&n)
+		return tx.QueryRowContext(context.Background(), "SELECT count(*) FROM items").Scan(&n)
 	})
 	return errors.Join(err, s.CloseOwned())
 }
@@ -92,7 +92,7 @@ func killedAtIn(t *testing.T, n int, child, variable string, role ...string) boo
 	t.Helper()
 	const calls = "link,linkat,rename,renameat,renameat2,fsync,fdatasync,unlink,unlinkat,ftruncate,pwrite64"
 	inject := fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", calls, n)
-	cmd := exec.Command("strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+calls, "-e", inject, os.Args[0], "-test.run=^"+child+"$")
+	cmd := exec.CommandContext(t.Context(), "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+calls, "-e", inject, os.Args[0], "-test.run=^"+child+"$")
 	cmd.Env = append(os.Environ(), variable+"="+strings.Join(role, "\n"), "GOMAXPROCS=1")
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

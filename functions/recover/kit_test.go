@@ -88,7 +88,7 @@ func (w *ward) next() (Entry, error) {
 func (w *ward) write(query string, args ...any) {
 	w.T.Helper()
 	w.Must(w.handle.Write(w.T.Context(), func(tx *sql.Tx) error {
-		_, err := tx.Exec(query, args...)
+		_, err := tx.ExecContext(w.T.Context(), query, args...)
 		return err
 	}))
 }
@@ -112,7 +112,7 @@ func (w *ward) hash() string {
 	sum := sha256.New()
 	w.Must(w.handle.Read(w.T.Context(), func(tx *sql.Tx) error {
 		sum.Reset()
-		rows, err := tx.Query("SELECT id, label, body FROM items NOT INDEXED ORDER BY id")
+		rows, err := tx.QueryContext(w.T.Context(), "SELECT id, label, body FROM items NOT INDEXED ORDER BY id")
 		if err != nil {
 			return err
 		}
@@ -171,7 +171,7 @@ func (w *ward) sound() {
 	}
 	w.Must(w.handle.Read(w.T.Context(), func(tx *sql.Tx) error {
 		var verdict string
-		err := tx.QueryRow("PRAGMA integrity_check").Scan(&verdict)
+		err := tx.QueryRowContext(w.T.Context(), "PRAGMA integrity_check").Scan(&verdict)
 		if err == nil && verdict != "ok" {
 			err = errors.New(verdict)
 		}

@@ -102,7 +102,7 @@ func TestDegradedAndBack(t *testing.T) {
 	w.write("INSERT INTO items (label) VALUES ('in the degraded table')")
 	w.Must(w.handle.Read(t.Context(), func(tx *sql.Tx) error {
 		var name string
-		return tx.QueryRow("SELECT name FROM sqlite_schema WHERE name = 'by_label'").Scan(&name)
+		return tx.QueryRowContext(t.Context(), "SELECT name FROM sqlite_schema WHERE name = 'by_label'").Scan(&name)
 	}))
 	if degraded := w.Backup(owned); w.manifest(degraded).State != archive.StateDegraded {
 		t.Error("the backup of a degraded table does not say so")

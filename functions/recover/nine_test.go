@@ -56,7 +56,7 @@ func newClinic(t *testing.T) *clinic {
 		p := &patient{name: name, handle: handle}
 		c.tables = append(c.tables, p)
 		c.Must(handle.Write(t.Context(), func(tx *sql.Tx) error {
-			_, err := tx.Exec(schema + "; CREATE TABLE load (n INTEGER PRIMARY KEY, body BLOB); CREATE INDEX load_body ON load(body)")
+			_, err := tx.ExecContext(t.Context(), schema+"; CREATE TABLE load (n INTEGER PRIMARY KEY, body BLOB); CREATE INDEX load_body ON load(body)")
 			return err
 		}))
 		for range 30 {

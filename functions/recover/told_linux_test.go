@@ -137,7 +137,7 @@ func recordOnce(tables, bucket, records, die string) error {
 	}
 	err = handle.Read(ctx, func(tx *sql.Tx) error {
 		var n int
-		return tx.QueryRow("SELECT count(*) FROM items").Scan(&n)
+		return tx.QueryRowContext(ctx, "SELECT count(*) FROM items").Scan(&n)
 	})
 	return errors.Join(err, s.CloseOwned())
 }
@@ -247,7 +247,7 @@ func (w *ward) killedRecording(n int, records string) bool {
 	if n > 0 {
 		return killedAtIn(w.T, n, "TestRecordingChild", recordVariable, w.Dir, w.BucketDir, records, "")
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestRecordingChild$")
+	cmd := exec.CommandContext(w.T.Context(), os.Args[0], "-test.run=^TestRecordingChild$")
 	cmd.Env = append(os.Environ(), recordVariable+"="+strings.Join([]string{w.Dir, w.BucketDir, records, lastMoments[-n]}, "\n"))
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

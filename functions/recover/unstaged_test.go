@@ -14,7 +14,7 @@ import (
 func (w *ward) label(id int) (label string) {
 	w.T.Helper()
 	w.Must(w.handle.Read(w.T.Context(), func(tx *sql.Tx) error {
-		return tx.QueryRow("SELECT label FROM items WHERE id = ?", id).Scan(&label)
+		return tx.QueryRowContext(w.T.Context(), "SELECT label FROM items WHERE id = ?", id).Scan(&label)
 	}))
 	return label
 }

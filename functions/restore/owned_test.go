@@ -26,7 +26,9 @@ func own(f *functionstest.Fleet) *table.Table {
 
 func rows(f *functionstest.Fleet, handle *table.Table) (n int) {
 	f.T.Helper()
-	f.Must(handle.Read(f.T.Context(), func(tx *sql.Tx) error { return tx.QueryRow("SELECT count(*) FROM items").Scan(&n) }))
+	f.Must(handle.Read(f.T.Context(), func(tx *sql.Tx) error {
+		return tx.QueryRowContext(f.T.Context(), "SELECT count(*) FROM items").Scan(&n)
+	}))
 	return n
 }
 
@@ -37,7 +39,7 @@ func TestAnOwnedTableGetsTheLedgerOfItsNewFile(t *testing.T) {
 	f.Make("app", 300)
 	f.Backup("app")
 	handle := own(f)
-	f.Must(handle.Write(t.Context(), func(tx *sql.Tx) error { _, err := tx.Exec("DELETE FROM items"); return err }))
+	f.Must(handle.Write(t.Context(), func(tx *sql.Tx) error { _, err := tx.ExecContext(t.Context(), "DELETE FROM items"); return err }))
 	if _, err := run(t, f, inPlace, functions.Restored, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +72,7 @@ func TestAFileThatRotsBeforeItIsInPlace(t *testing.T) {
 	f.Backup("app")
 	handle := own(f)
 	f.Must(handle.Write(t.Context(), func(tx *sql.Tx) error {
-		_, err := tx.Exec("DELETE FROM items WHERE id > 100")
+		_, err := tx.ExecContext(t.Context(), "DELETE FROM items WHERE id > 100")
 		return err
 	}))
 	rot := functions.Progress{Phase: func(phase string) func(int64) {

@@ -16,7 +16,7 @@ import (
 // hold opens the table in another process, which then waits for words on the writer that it gives.
 func hold(t *testing.T, path string) (say func(query string) string) {
 	t.Helper()
-	cmd := exec.Command(sqlite3(t), path)
+	cmd := exec.CommandContext(t.Context(), sqlite3(t), path)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

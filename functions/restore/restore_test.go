@@ -38,7 +38,7 @@ func run(t *testing.T, f *functionstest.Fleet, event Event, status functions.Sta
 // shell runs the sqlite3 program.
 func shell(t *testing.T, path, query string) string {
 	t.Helper()
-	out, err := exec.Command(sqlite3(t), path, query).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), sqlite3(t), path, query).CombinedOutput()
 	if err != nil {
 		t.Fatalf("sqlite3 %s: %v: %s", path, err, out)
 	}

@@ -325,7 +325,7 @@ func TestScrubRate(t *testing.T) {
 	f.Must(err)
 	t.Cleanup(func() { f.Must(f.Shelf.CloseOwned()) })
 	f.Must(handle.Write(t.Context(), func(tx *sql.Tx) error {
-		_, err := tx.Exec("CREATE TABLE items (body BLOB); INSERT INTO items VALUES (zeroblob(300000))")
+		_, err := tx.ExecContext(t.Context(), "CREATE TABLE items (body BLOB); INSERT INTO items VALUES (zeroblob(300000))")
 		return err
 	}))
 	_, err = handle.Checkpoint(t.Context())

@@ -112,7 +112,7 @@ func (g *rig) raw(method, path string) (int, error) { return g.announce(method, 
 
 // announce sends the headers of a request with a body of so many bytes, and what there is of it.
 func (g *rig) announce(method, path string, length int, body string) (int, error) {
-	conn, err := net.Dial("tcp", strings.TrimPrefix(g.base, "http://"))
+	conn, err := new(net.Dialer).DialContext(g.T.Context(), "tcp", strings.TrimPrefix(g.base, "http://"))
 	if err != nil {
 		return 0, err
 	}
@@ -195,7 +195,7 @@ func TestSlowClients(t *testing.T) {
 	g := newRig(t, func(o *Options) {
 		o.Timing = Timing{Head: 20 * time.Millisecond, Body: 20 * time.Millisecond, Write: 20 * time.Millisecond}
 	}, "orders")
-	conn, err := net.Dial("tcp", strings.TrimPrefix(g.base, "http://"))
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(g.base, "http://"))
 	g.Must(err)
 	defer conn.Close()
 	_, err = fmt.Fprintf(conn, "POST /api/admin/compact HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{", g.tokens[Operator])
@@ -214,7 +214,7 @@ func TestSlowClients(t *testing.T) {
 
 // neverEndsItsHeaders begins a request, and says no more: the service hangs up.
 func (g *rig) neverEndsItsHeaders() {
-	conn, err := net.Dial("tcp", strings.TrimPrefix(g.base, "http://"))
+	conn, err := new(net.Dialer).DialContext(g.T.Context(), "tcp", strings.TrimPrefix(g.base, "http://"))
 	g.Must(err)
 	defer conn.Close()
 	_, err = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-More:")
@@ -226,7 +226,7 @@ func (g *rig) neverEndsItsHeaders() {
 
 // neverReads asks again and again on one connection, and takes no answer: at some time the service cuts it.
 func (g *rig) neverReads() {
-	conn, err := net.Dial("tcp", strings.TrimPrefix(g.base, "http://"))
+	conn, err := new(net.Dialer).DialContext(g.T.Context(), "tcp", strings.TrimPrefix(g.base, "http://"))
 	g.Must(err)
 	defer conn.Close()
 	g.Must(conn.(*net.TCPConn).SetReadBuffer(4096))

@@ -217,7 +217,7 @@ func (g *rig) serve(opts Options) {
 	g.Must(err)
 	g.server, err = New(House{Runner: g.runner, History: g.history, Bus: g.bus, Schedules: service, Shelf: g.Shelf, Fleet: health.NewWatch(g.Shelf, g.clock), Keys: g.keys}, opts)
 	g.Must(err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	g.Must(err)
 	g.base = "http://" + l.Addr().String()
 	g.client = &http.Client{Transport: &http.Transport{}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

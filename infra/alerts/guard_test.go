@@ -18,7 +18,7 @@ import (
 // what the program's resolver asks until the test ends.
 func nameServer(t *testing.T, answers ...netip.Addr) (asked *atomic.Int64) {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

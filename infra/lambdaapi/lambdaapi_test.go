@@ -114,7 +114,7 @@ func TestRefuses(t *testing.T) {
 		"two qualifiers":   {"POST", "/2015-03-31/functions/f:a/invocations?Qualifier=b", "", nil, 400, "InvalidParameterValueException"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := httptest.NewRequest(c.method, c.path, strings.NewReader(c.body))
+			r := httptest.NewRequestWithContext(t.Context(), c.method, c.path, strings.NewReader(c.body))
 			for i := 0; i < len(c.header); i += 2 {
 				r.Header.Set(c.header[i], c.header[i+1])
 			}

@@ -24,7 +24,7 @@ var (
 // signed is a request as AWS's own signer signs it; change tampers with it afterwards.
 func signed(t *testing.T, when time.Time, path, body string, change func(*http.Request)) *http.Request {
 	t.Helper()
-	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body))
 	r.Host = "127.0.0.1:8420"
 	r.Header.Set(headerKind, string(RequestResponse))
 	sum := sha256.Sum256([]byte(body))
@@ -84,7 +84,7 @@ func TestRefusesSignatures(t *testing.T) {
 	}
 	body := func(text string) func(*http.Request) {
 		return func(r *http.Request) {
-			fresh := httptest.NewRequest(r.Method, r.URL.String(), strings.NewReader(text))
+			fresh := httptest.NewRequestWithContext(t.Context(), r.Method, r.URL.String(), strings.NewReader(text))
 			r.Body = fresh.Body
 		}
 	}
@@ -128,7 +128,7 @@ func TestRefusesSignatures(t *testing.T) {
 // TestNoSecretMeansNobody is against a key pair that was not read.
 func TestNoSecretMeansNobody(t *testing.T) {
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodPost, invocations, nil)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, invocations, nil)
 	r.Header.Set("Authorization", algorithm+" Credential=/20261122/r/lambda/aws4_request, SignedHeaders=host, Signature="+strings.Repeat("0", 64))
 	NewSignedHandler(invoker(nil), Verifier{}).ServeHTTP(w, r)
 	if w.Code != http.StatusForbidden {
@@ -140,7 +140,7 @@ func FuzzAuthorization(f *testing.F) {
 	f.Add("AWS4-HMAC-SHA256 Credential=TKLOCAL/20261122/r/lambda/aws4_request, SignedHeaders=host;x-amz-date, Signature="+strings.Repeat("ab", 32), "a=b&c", []byte("{}"))
 	f.Add("AWS4-HMAC-SHA256 Credential=////, SignedHeaders=;;, Signature=zz", "%zz", []byte(nil))
 	f.Fuzz(func(t *testing.T, authorization, query string, body []byte) {
-		r := httptest.NewRequest(http.MethodPost, invocations, bytes.NewReader(body))
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, invocations, bytes.NewReader(body))
 		r.RequestURI += "?" + query
 		r.Header.Set("Authorization", authorization)
 		r.Header.Set(headerDate, instant.Format(amzTime))

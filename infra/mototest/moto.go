@@ -4,6 +4,7 @@ package mototest
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"net/http"
 	"os"
@@ -18,7 +19,7 @@ import (
 func Start(t testing.TB) string {
 	t.Helper()
 	program := find(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +28,7 @@ func Start(t testing.TB) string {
 		t.Fatal(err)
 	}
 	var said bytes.Buffer
-	cmd := exec.Command(program, "-H", host, "-p", port)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, "-H", host, "-p", port) // cleanups may still ask it
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -68,7 +69,11 @@ func await(t testing.TB, address string, ended <-chan struct{}, said *bytes.Buff
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		response, err := http.Get(address + "/moto-api/data.json")
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address+"/moto-api/data.json", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(request)
 		if err == nil {
 			_ = response.Body.Close() // it was read for its being there
 			return

@@ -64,7 +64,7 @@ func TestDegradedTableKeepsItsLastGoodBackup(t *testing.T) {
 	exec := func(query string) {
 		t.Helper()
 		f.Must(handle.Write(ctx, func(tx *sql.Tx) error {
-			_, err := tx.Exec(query)
+			_, err := tx.ExecContext(ctx, query)
 			return err
 		}))
 		_, err := handle.Checkpoint(ctx)

@@ -209,7 +209,7 @@ func refused(t *testing.T, server *buckettest.Server) {
 	if err := p.Apply(t.Context(), func(Step) {}); !errors.Is(err, bucket.ErrDenied) {
 		t.Errorf("apply with a wrong key: %v", err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

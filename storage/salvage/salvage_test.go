@@ -64,7 +64,7 @@ func build(t testing.TB, first string) image {
 		t.Fatal(err)
 	}
 	db.SetMaxOpenConns(1)
-	if _, err := db.Exec(first + sample); err != nil {
+	if _, err := db.ExecContext(t.Context(), first+sample); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
@@ -103,7 +103,7 @@ func contents(t testing.TB, path string, tables ...string) map[string]map[string
 
 func rowsOf(t testing.TB, db *sql.DB, table string) map[string]bool {
 	t.Helper()
-	rows, err := db.Query("SELECT * FROM " + table)
+	rows, err := db.QueryContext(t.Context(), "SELECT * FROM "+table)
 	if err != nil {
 		t.Fatalf("%s: %v", table, err)
 	}

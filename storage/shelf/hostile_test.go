@@ -39,7 +39,7 @@ func TestHostileFolder(t *testing.T) {
 	must(t, os.Symlink("link-a", dir+"/link-b"))
 	must(t, os.Symlink("/dev/zero", dir+"/zero.db"))
 	must(t, syscall.Mkfifo(dir+"/fifo.db", 0o644))
-	listener, err := net.Listen("unix", filepath.Join(dir, "socket.db"))
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", filepath.Join(dir, "socket.db"))
 	must(t, err)
 	defer listener.Close()
 

@@ -65,7 +65,7 @@ func openTable(t *testing.T, name string) *plainTable {
 	db.SetMaxOpenConns(1)
 	t.Cleanup(func() {
 		var verdict string
-		if err := db.QueryRow(`PRAGMA integrity_check`).Scan(&verdict); err != nil || verdict != "ok" {
+		if err := db.QueryRowContext(context.WithoutCancel(t.Context()), `PRAGMA integrity_check`).Scan(&verdict); err != nil || verdict != "ok" {
 			t.Errorf("%s: integrity_check: %s %v", name, verdict, err)
 		}
 		db.Close()
@@ -186,7 +186,7 @@ func TestIDsGoOnWhenTheClockGoesBack(t *testing.T) {
 	channels := must(NewChannels(ctx, openTable(t, "agent_channels"), posts, newClock().now))(t)
 	must(channels.Create(ctx, Channel{Name: "news", Creator: "alice"}))(t)
 	future := "fedcba98-7654-7fff-bfff-fffffffffffe"
-	if _, err := posts.db.Exec(`INSERT INTO posts VALUES (?, 'news', 'alice', '', '', 0)`, future); err != nil {
+	if _, err := posts.db.ExecContext(ctx, `INSERT INTO posts VALUES (?, 'news', 'alice', '', '', 0)`, future); err != nil {
 		t.Fatal(err)
 	}
 	if post := must(channels.Publish(ctx, Post{Channel: "news", From: "alice"}))(t); post.ID <= future {
