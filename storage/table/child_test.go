@@ -78,7 +78,7 @@ func hold(words []string) error {
 	}
 	db.SetMaxOpenConns(1)
 	for _, statement := range words[1:] {
-		if _, err := db.Exec(statement); err != nil {
+		if _, err := db.ExecContext(context.Background(), statement); err != nil {
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ func writeUntilTold(words []string) error {
 	}()
 	fmt.Println("ready")
 	for n := 1; ; n++ {
-		if _, err := db.Exec("INSERT INTO written VALUES (?)", n); err != nil {
+		if _, err := db.ExecContext(context.Background(), "INSERT INTO written VALUES (?)", n); err != nil {
 			return err
 		}
 		fmt.Println(n)
@@ -118,7 +118,8 @@ func childCommand(t testing.TB, words ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
-	cmd := exec.Command(self, "-test.run=^TestChild$")
+	// Not with the test's context: a cleanup lets it go on, and waits for its end.
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), self, "-test.run=^TestChild$")
 	cmd.Env = append(os.Environ(), childVariable+"="+strings.Join(words, "\n"), "GOMAXPROCS=1", "GORACE=atexit_sleep_ms=0")
 	return cmd
 }

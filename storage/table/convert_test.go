@@ -76,7 +76,7 @@ func TestConvertUnderOpenConnections(t *testing.T) {
 				defer db.Close()
 				for i, to := range []string{Incremental, NoAutoVacuum, Incremental} {
 					var n int
-					must(t, db.QueryRow("SELECT count(*) FROM item").Scan(&n))
+					must(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM item").Scan(&n))
 					if slowly {
 						byCopy(t, path)
 					} else {
@@ -89,10 +89,10 @@ func TestConvertUnderOpenConnections(t *testing.T) {
 					if r.Status != Compacted || slowly != (r.Strategy == strategyCopyIn) {
 						t.Fatalf("%+v", r)
 					}
-					_, err = db.Exec("INSERT INTO item(body) SELECT randomblob(1000) FROM item LIMIT 200; DELETE FROM item WHERE id % 7 = ?", i)
+					_, err = db.ExecContext(t.Context(), "INSERT INTO item(body) SELECT randomblob(1000) FROM item LIMIT 200; DELETE FROM item WHERE id % 7 = ?", i)
 					must(t, err)
 				}
-				_, err = db.Exec("DELETE FROM item WHERE id < 700")
+				_, err = db.ExecContext(t.Context(), "DELETE FROM item WHERE id < 700")
 				must(t, err)
 				r, err := Compact(t.Context(), path, CompactOptions{Threshold: -1, MaxPause: time.Minute, Wait: time.Minute})
 				if err != nil || r.Status != Compacted || r.Strategy != strategySlices || r.BytesAfter >= r.BytesBefore {
@@ -131,7 +131,7 @@ func TestConvertOwned(t *testing.T) {
 		n := 0
 		for ctx.Err() == nil && n < 300 { // or it may be too busy to be converted
 			if err := table.Write(t.Context(), func(tx *sql.Tx) error {
-				_, err := tx.Exec("INSERT INTO t(v) VALUES (randomblob(100))")
+				_, err := tx.ExecContext(t.Context(), "INSERT INTO t(v) VALUES (randomblob(100))")
 				return err
 			}); err != nil {
 				t.Error(err)

@@ -41,7 +41,7 @@ func writeInBursts(path, rest string) error {
 	}()
 	for n := 1; ; {
 		for range 1 + rand.IntN(5) {
-			if _, err := db.Exec("INSERT INTO log(n) VALUES (?)", n); err != nil {
+			if _, err := db.ExecContext(context.Background(), "INSERT INTO log(n) VALUES (?)", n); err != nil {
 				return err
 			}
 			os.Stdout.WriteString(strconv.Itoa(n) + "\n")
@@ -123,14 +123,14 @@ func TestCopyInUnderOpenConnections(t *testing.T) {
 			must(t, err)
 			db.SetMaxOpenConns(1)
 			defer db.Close()
-			read, err := db.Prepare("SELECT count(*), sum(length(body)) FROM item")
+			read, err := db.PrepareContext(t.Context(), "SELECT count(*), sum(length(body)) FROM item")
 			must(t, err)
 			defer read.Close()
-			write, err := db.Prepare("INSERT INTO log(n) SELECT ifnull(max(n), 0) + 1 FROM log")
+			write, err := db.PrepareContext(t.Context(), "INSERT INTO log(n) SELECT ifnull(max(n), 0) + 1 FROM log")
 			must(t, err)
 			defer write.Close()
 			var rows, bytes int
-			must(t, read.QueryRow().Scan(&rows, &bytes))
+			must(t, read.QueryRowContext(t.Context()).Scan(&rows, &bytes))
 			_, end := startChild(t, "hold", path, "SELECT count(*) FROM item") // has the file open, with its pages in memory
 			for range 3 {
 				r, err := Compact(t.Context(), path, CompactOptions{Force: true, MaxPause: time.Minute, Wait: time.Minute})
@@ -138,12 +138,12 @@ func TestCopyInUnderOpenConnections(t *testing.T) {
 					t.Fatalf("%+v, %v", r, err)
 				}
 				var nowRows, nowBytes, free int
-				must(t, read.QueryRow().Scan(&nowRows, &nowBytes))
-				must(t, db.QueryRow("PRAGMA freelist_count").Scan(&free))
+				must(t, read.QueryRowContext(t.Context()).Scan(&nowRows, &nowBytes))
+				must(t, db.QueryRowContext(t.Context(), "PRAGMA freelist_count").Scan(&free))
 				if nowRows != rows || nowBytes != bytes || free != 0 {
 					t.Errorf("an open connection sees %d rows, %d bytes, %d free pages", nowRows, nowBytes, free)
 				}
-				_, err = write.Exec()
+				_, err = write.ExecContext(t.Context())
 				must(t, err)
 			}
 			end()

@@ -53,13 +53,13 @@ func holdOpen(words []string) error {
 	}
 	db.SetMaxOpenConns(1)
 	var n int
-	if err := db.QueryRow("SELECT count(*) FROM written").Scan(&n); err != nil {
+	if err := db.QueryRowContext(context.Background(), "SELECT count(*) FROM written").Scan(&n); err != nil {
 		return err
 	}
 	if err := ready(); err != nil {
 		return err
 	}
-	if _, err := db.Exec("INSERT INTO written VALUES (1)"); err != nil {
+	if _, err := db.ExecContext(context.Background(), "INSERT INTO written VALUES (1)"); err != nil {
 		return err
 	}
 	return db.Close()
@@ -177,7 +177,7 @@ func cutPowerInCut(t *testing.T, kind string, n int, reader bool, r *recorder) (
 		}
 		defer func() { _ = again.Close() }()
 		var got int
-		err = again.Read(t.Context(), func(tx *sql.Tx) error { return tx.QueryRow("SELECT count(*) FROM t").Scan(&got) })
+		err = again.Read(t.Context(), func(tx *sql.Tx) error { return tx.QueryRowContext(t.Context(), "SELECT count(*) FROM t").Scan(&got) })
 		if err != nil || got < rows || got > rows+1 {
 			judge.Fatalf("%d rows, %d were acknowledged: %v", got, rows, err)
 		}
@@ -338,7 +338,7 @@ func TestCutLeavesNoWAL(t *testing.T) {
 	_, err := compactBeside(t.Context(), table)
 	var got int
 	if err == nil {
-		err = table.Read(t.Context(), func(tx *sql.Tx) error { return tx.QueryRow("SELECT count(*) FROM t").Scan(&got) })
+		err = table.Read(t.Context(), func(tx *sql.Tx) error { return tx.QueryRowContext(t.Context(), "SELECT count(*) FROM t").Scan(&got) })
 	}
 	_ = end()
 	_ = table.Close()

@@ -32,11 +32,11 @@ func holdReader(t *testing.T, table *Table) (end func() error) {
 	go func() {
 		done <- table.Read(context.Background(), func(tx *sql.Tx) error {
 			var first, last int
-			err := tx.QueryRow("SELECT count(*) + sum(length(v)) FROM t").Scan(&first)
+			err := tx.QueryRowContext(t.Context(), "SELECT count(*) + sum(length(v)) FROM t").Scan(&first)
 			close(begun)
 			<-finish
 			if err == nil {
-				err = tx.QueryRow("SELECT count(*) + sum(length(v)) FROM t").Scan(&last)
+				err = tx.QueryRowContext(t.Context(), "SELECT count(*) + sum(length(v)) FROM t").Scan(&last)
 			}
 			if err == nil && first != last {
 				err = errors.New("the reader's state changed")
@@ -53,7 +53,7 @@ func holdReader(t *testing.T, table *Table) (end func() error) {
 
 func addRow(table *Table) error {
 	return table.Write(context.Background(), func(tx *sql.Tx) error {
-		_, err := tx.Exec("INSERT INTO t(v) VALUES(randomblob(500))")
+		_, err := tx.ExecContext(context.Background(), "INSERT INTO t(v) VALUES(randomblob(500))")
 		return err
 	})
 }

@@ -29,14 +29,14 @@ func Example() {
 	defer notes.Close()
 
 	err = notes.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.Exec("CREATE TABLE note(text); INSERT INTO note VALUES('buy milk'), ('call home')")
+		_, err := tx.ExecContext(ctx, "CREATE TABLE note(text); INSERT INTO note VALUES('buy milk'), ('call home')")
 		return err
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	var count int
-	err = notes.Read(ctx, func(tx *sql.Tx) error { return tx.QueryRow("SELECT count(*) FROM note").Scan(&count) })
+	err = notes.Read(ctx, func(tx *sql.Tx) error { return tx.QueryRowContext(ctx, "SELECT count(*) FROM note").Scan(&count) })
 	if err != nil {
 		log.Fatal(err)
 	}

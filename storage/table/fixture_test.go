@@ -2,6 +2,7 @@ package table
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -66,7 +67,7 @@ var fixtures = []fixture{
 // shell runs the sqlite3 program, which stands for all the programs that are not ours.
 func shell(t testing.TB, path string, statements ...string) string {
 	t.Helper()
-	cmd := exec.Command(needTool(t, "sqlite3"), "-batch", "-bail", "-init", "/dev/null", path)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), needTool(t, "sqlite3"), "-batch", "-bail", "-init", "/dev/null", path)
 	cmd.Stdin = strings.NewReader(".timeout 20000\n" + strings.Join(statements, "\n") + "\n")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -251,7 +251,7 @@ func TestErrorsOfAnotherTableAreNotOurs(t *testing.T) {
 	err := outer.Write(t.Context(), func(*sql.Tx) error {
 		return inner.Read(t.Context(), func(tx *sql.Tx) error {
 			var n int
-			return tx.QueryRow("SELECT count(*) FROM t WHERE length(v) = 200").Scan(&n)
+			return tx.QueryRowContext(t.Context(), "SELECT count(*) FROM t WHERE length(v) = 200").Scan(&n)
 		})
 	})
 	if !errors.Is(err, ErrCorrupt) || clinic.reports.Load() != 0 {

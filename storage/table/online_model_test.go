@@ -100,7 +100,7 @@ func (m *modelRun) step(n int) error {
 	errGiveUp := errors.New("given up")
 	results := func(tx *sql.Tx) (all []string) {
 		for _, statement := range statements {
-			_, err := tx.Exec(statement)
+			_, err := tx.ExecContext(context.Background(), statement)
 			all = append(all, fmt.Sprint(sqliteCode(err)))
 		}
 		return all
@@ -115,7 +115,7 @@ func (m *modelRun) step(n int) error {
 	if err != nil && !errors.Is(err, errGiveUp) {
 		return err
 	}
-	tx, err := m.plain.Begin()
+	tx, err := m.plain.BeginTx(context.Background(), nil)
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (m *modelRun) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(c.row(ctx, "PRAGMA integrity_check", &ourCheck), c.close(), m.plain.QueryRow("PRAGMA integrity_check").Scan(&theirCheck))
+	err = errors.Join(c.row(ctx, "PRAGMA integrity_check", &ourCheck), c.close(), m.plain.QueryRowContext(ctx, "PRAGMA integrity_check").Scan(&theirCheck))
 	if err == nil && (ourCheck != "ok" || theirCheck != "ok") {
 		err = fmt.Errorf("integrity_check says %q, of the model %q", ourCheck, theirCheck)
 	}
@@ -283,7 +283,7 @@ func runModel(t *testing.T, seed uint64, operations int) {
 		m.ops = append(m.ops, part.ops...)
 		for _, statement := range part.schema {
 			writeOwned(t, m.table, statement)
-			_, err := m.plain.Exec(statement)
+			_, err := m.plain.ExecContext(t.Context(), statement)
 			must(t, err)
 		}
 	}

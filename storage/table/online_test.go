@@ -18,7 +18,7 @@ func halfFree(t testing.TB, table *Table, rows int) {
 				INSERT INTO t SELECT x, x*7919%%1009, randomblob(900) FROM c`, rows),
 			"DELETE FROM t WHERE id / 100 % 2 = 0",
 		} {
-			if _, err := tx.Exec(statement); err != nil {
+			if _, err := tx.ExecContext(t.Context(), statement); err != nil {
 				return err
 			}
 		}

@@ -28,7 +28,7 @@ func TestOpenRefuses(t *testing.T) {
 	must(t, os.Symlink("good.db", at("link.db")))
 	must(t, os.Mkdir(at("dir.db"), 0o755))
 	must(t, syscall.Mkfifo(at("fifo.db"), 0o644))
-	listener, err := net.Listen("unix", at("sock.db"))
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", at("sock.db"))
 	must(t, err)
 	defer listener.Close()
 	copyFile(t, at("good.db"), at("pages.db"))

@@ -51,13 +51,13 @@ func TestOverwriteUnderOpenConnections(t *testing.T) {
 			must(t, err)
 			defer db.Close()
 			var word string
-			must(t, db.QueryRow("SELECT word FROM content").Scan(&word))
+			must(t, db.QueryRowContext(t.Context(), "SELECT word FROM content").Scan(&word))
 			_, end := startChild(t, "hold", s.table, "SELECT word FROM content")
 			defer end()
 			if _, err := Overwrite(t.Context(), s.table, s.fresh, OverwriteOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			if err := db.QueryRow("SELECT word FROM content").Scan(&word); err != nil || word != "new" {
+			if err := db.QueryRowContext(t.Context(), "SELECT word FROM content").Scan(&word); err != nil || word != "new" {
 				t.Errorf("an open connection reads %q, %v", word, err)
 			}
 			end()
@@ -215,7 +215,7 @@ func numbers(t *testing.T, path string) map[int]bool {
 	db, err := sql.Open("sqlite", path)
 	must(t, err)
 	defer db.Close()
-	rows, err := db.Query("SELECT n FROM written")
+	rows, err := db.QueryContext(t.Context(), "SELECT n FROM written")
 	must(t, err)
 	defer rows.Close()
 	all := make(map[int]bool)

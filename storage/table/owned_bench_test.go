@@ -75,10 +75,10 @@ func benchTables(b *testing.B) (writer, readers *sql.DB, table *Table) {
 		}
 	})
 	for _, statement := range []string{benchSchema, benchRows} {
-		if _, err := writer.Exec(statement); err != nil {
+		if _, err := writer.ExecContext(b.Context(), statement); err != nil {
 			b.Fatal(err)
 		}
-		if err := table.Write(b.Context(), func(tx *sql.Tx) error { _, err := tx.Exec(statement); return err }); err != nil {
+		if err := table.Write(b.Context(), func(tx *sql.Tx) error { _, err := tx.ExecContext(b.Context(), statement); return err }); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -88,7 +88,7 @@ func benchTables(b *testing.B) (writer, readers *sql.DB, table *Table) {
 // BenchmarkOwnedRead: a point query, in a transaction, on both sides. The bound is 1.05.
 func BenchmarkOwnedRead(b *testing.B) {
 	writer, readers, table := benchTables(b)
-	if _, err := writer.Exec("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+	if _, err := writer.ExecContext(b.Context(), "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
 		b.Fatal(err)
 	}
 	if _, err := table.Checkpoint(b.Context()); err != nil {
@@ -98,7 +98,7 @@ func BenchmarkOwnedRead(b *testing.B) {
 	query := func(n int) func(tx *sql.Tx) error {
 		return func(tx *sql.Tx) error {
 			var v []byte
-			return tx.QueryRow("SELECT v FROM t WHERE id = ?", n*7919%20000+1).Scan(&v)
+			return tx.QueryRowContext(ctx, "SELECT v FROM t WHERE id = ?", n*7919%20000+1).Scan(&v)
 		}
 	}
 	compareBoth(b, 500,
@@ -118,7 +118,7 @@ func BenchmarkOwnedWrite(b *testing.B) {
 			change := func(n int) func(tx *sql.Tx) error {
 				return func(tx *sql.Tx) error {
 					for i := range tc.rows {
-						if _, err := tx.Exec("UPDATE t SET v = randomblob(200) WHERE id = ?", (n*tc.rows+i)*7919%20000+1); err != nil {
+						if _, err := tx.ExecContext(ctx, "UPDATE t SET v = randomblob(200) WHERE id = ?", (n*tc.rows+i)*7919%20000+1); err != nil {
 							return err
 						}
 					}
@@ -144,7 +144,7 @@ func BenchmarkLedgerShare(b *testing.B) {
 			must(b, err)
 			write := func(fn func(tx *sql.Tx) error) { must(b, table.Write(b.Context(), fn)) }
 			for _, statement := range []string{benchSchema, benchRows} {
-				write(func(tx *sql.Tx) error { _, err := tx.Exec(statement); return err })
+				write(func(tx *sql.Tx) error { _, err := tx.ExecContext(b.Context(), statement); return err })
 			}
 			var shares []float64
 			n := 0
@@ -156,7 +156,7 @@ func BenchmarkLedgerShare(b *testing.B) {
 					write(func(tx *sql.Tx) (err error) {
 						for range tc.rows {
 							n++
-							_, err = tx.Exec("UPDATE t SET v = randomblob(200) WHERE id = ?", n*7919%20000+1)
+							_, err = tx.ExecContext(context.Background(), "UPDATE t SET v = randomblob(200) WHERE id = ?", n*7919%20000+1)
 						}
 						return err
 					})

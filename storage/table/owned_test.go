@@ -29,7 +29,7 @@ func openOwned(t *testing.T, path string, opts Options) *Table {
 func writeOwned(t *testing.T, table *Table, query string, args ...any) {
 	t.Helper()
 	err := table.Write(t.Context(), func(tx *sql.Tx) error {
-		_, err := tx.Exec(query, args...)
+		_, err := tx.ExecContext(t.Context(), query, args...)
 		return err
 	})
 	if err != nil {
@@ -39,7 +39,7 @@ func writeOwned(t *testing.T, table *Table, query string, args ...any) {
 
 func ownedInt(t *testing.T, table *Table, query string, args ...any) (n int) {
 	t.Helper()
-	err := table.Read(t.Context(), func(tx *sql.Tx) error { return tx.QueryRow(query, args...).Scan(&n) })
+	err := table.Read(t.Context(), func(tx *sql.Tx) error { return tx.QueryRowContext(t.Context(), query, args...).Scan(&n) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestOwnedReadsWhatItWrote(t *testing.T) {
 	}
 	boom := errors.New("boom")
 	err := table.Write(t.Context(), func(tx *sql.Tx) error {
-		if _, err := tx.Exec("DELETE FROM t"); err != nil {
+		if _, err := tx.ExecContext(t.Context(), "DELETE FROM t"); err != nil {
 			return err
 		}
 		return boom

@@ -23,9 +23,9 @@ func init() {
 // acknowledge adds a row, and says so only then.
 func acknowledge(table *Table, acks *os.File, n int) error {
 	err := table.Write(context.Background(), func(tx *sql.Tx) error {
-		_, err := tx.Exec("INSERT INTO t(v) VALUES(randomblob(2000))")
+		_, err := tx.ExecContext(context.Background(), "INSERT INTO t(v) VALUES(randomblob(2000))")
 		if err == nil && n%2 == 0 {
-			_, err = tx.Exec("UPDATE t SET v = randomblob(2000) WHERE id % 7 = ?", n%7)
+			_, err = tx.ExecContext(context.Background(), "UPDATE t SET v = randomblob(2000) WHERE id % 7 = ?", n%7)
 		}
 		return err
 	})

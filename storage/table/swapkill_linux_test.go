@@ -49,7 +49,7 @@ func traceChild(t *testing.T, dir string, words ...string) map[string][]int {
 
 func strace(t *testing.T, words []string, args ...string) *exec.Cmd {
 	child := childCommand(t, words...)
-	cmd := exec.Command("strace", append(append([]string{"-f", "-qq"}, args...), child.Args...)...)
+	cmd := exec.CommandContext(t.Context(), "strace", append(append([]string{"-f", "-qq"}, args...), child.Args...)...)
 	cmd.Env = child.Env
 	return cmd
 }
@@ -58,7 +58,7 @@ func strace(t *testing.T, words []string, args ...string) *exec.Cmd {
 func needStrace(t *testing.T) {
 	t.Helper()
 	strace := needTool(t, "strace")
-	if out, err := exec.Command(strace, "-o", os.DevNull, "true").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), strace, "-o", os.DevNull, "true").CombinedOutput(); err != nil {
 		disktest.Missing(t, fmt.Errorf("strace may not trace here: %w: %s", err, out))
 	}
 	if raceEnabled {

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"io/fs"
@@ -32,7 +33,7 @@ func makeContent(t testing.TB, path, word string, setup ...string) {
 	setup = append(setup, "CREATE TABLE content(word TEXT)",
 		fmt.Sprintf("INSERT INTO content VALUES ('%s')", word), "CREATE TABLE filler(b BLOB)", "INSERT INTO filler VALUES (randomblob(9000))")
 	for _, statement := range setup {
-		if _, err := db.Exec(statement); err != nil {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
@@ -58,10 +59,10 @@ func readContent(path string) (word string, err error) {
 	}
 	defer func() { _ = db.Close() }()
 	var result string
-	if err := db.QueryRow("PRAGMA integrity_check").Scan(&result); err != nil || result != "ok" {
+	if err := db.QueryRowContext(context.Background(), "PRAGMA integrity_check").Scan(&result); err != nil || result != "ok" {
 		return "", fmt.Errorf("%s: integrity_check: %s %w", path, result, err)
 	}
-	err = db.QueryRow("SELECT word FROM content").Scan(&word)
+	err = db.QueryRowContext(context.Background(), "SELECT word FROM content").Scan(&word)
 	return word, err
 }
 
@@ -129,7 +130,7 @@ func makeCrashed(t testing.TB, path, mode string) {
 	}
 	db.SetMaxOpenConns(1)
 	for _, statement := range []string{"PRAGMA synchronous=OFF", mode, "PRAGMA wal_autocheckpoint=0", "CREATE TABLE content(word TEXT)", "INSERT INTO content VALUES ('old')"} {
-		if _, err := db.Exec(statement); err != nil {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -154,7 +155,7 @@ func makeHot(t testing.TB, path string) {
 	db.SetMaxOpenConns(1)
 	for _, statement := range []string{"PRAGMA synchronous=OFF", "PRAGMA cache_size=2", "PRAGMA cache_spill=2", "BEGIN", "UPDATE content SET word='half'",
 		"INSERT INTO filler SELECT randomblob(3000) FROM (VALUES(1),(2),(3),(4),(5),(6),(7),(8))"} {
-		if _, err := db.Exec(statement); err != nil {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -2,6 +2,7 @@ package table
 
 import (
 	"bufio"
+	"context"
 	"database/sql"
 	"fmt"
 	"io"
@@ -24,7 +25,7 @@ func writeAlways(words []string) error {
 		return err
 	}
 	db.SetMaxOpenConns(1)
-	if _, err := db.Exec("PRAGMA busy_timeout=60000; " + words[1]); err != nil {
+	if _, err := db.ExecContext(context.Background(), "PRAGMA busy_timeout=60000; "+words[1]); err != nil {
 		return err
 	}
 	stop := make(chan struct{})
@@ -40,7 +41,7 @@ func writeAlways(words []string) error {
 		default:
 		}
 		start := time.Now()
-		if _, err := db.Exec("INSERT INTO log VALUES (?, randomblob(abs(random() % 3000)))", n); err != nil {
+		if _, err := db.ExecContext(context.Background(), "INSERT INTO log VALUES (?, randomblob(abs(random() % 3000)))", n); err != nil {
 			return fmt.Errorf("commit %d: %w", n, err)
 		}
 		fmt.Println(n, time.Since(start).Microseconds())
