@@ -161,7 +161,7 @@ func TestHistoryThatFailsForAWhile(t *testing.T) {
 						t.Fatal(err)
 					}
 					defer db.Close()
-					if _, err := db.Exec(statement); err != nil {
+					if _, err := db.ExecContext(context.Background(), statement); err != nil { // the context of t is outside of the bubble
 						t.Fatal(err)
 					}
 				}
@@ -256,7 +256,7 @@ func child(path string) {
 func TestRunOfAKilledProcessIsFoundLost(t *testing.T) {
 	g := newRig(t, nil)
 	defer g.close()
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), "JOBS_TEST_CHILD="+g.store.Path())
 	out, err := cmd.StdoutPipe()
 	if err != nil {

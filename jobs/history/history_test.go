@@ -56,12 +56,13 @@ func intact(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	defer db.Close()
+	ctx := context.WithoutCancel(t.Context()) // it is asked in cleanups
 	var verdict string
-	if err := db.QueryRow(`PRAGMA integrity_check`).Scan(&verdict); err != nil || verdict != "ok" {
+	if err := db.QueryRowContext(ctx, `PRAGMA integrity_check`).Scan(&verdict); err != nil || verdict != "ok" {
 		t.Errorf("integrity_check of %s: %s, %v", path, verdict, err)
 	}
 	var vacuum int
-	if err := db.QueryRow(`PRAGMA auto_vacuum`).Scan(&vacuum); err != nil || vacuum != 2 {
+	if err := db.QueryRowContext(ctx, `PRAGMA auto_vacuum`).Scan(&vacuum); err != nil || vacuum != 2 {
 		t.Errorf("auto_vacuum of %s: %d, %v", path, vacuum, err)
 	}
 }
@@ -404,7 +405,7 @@ func TestForeignAndNewerFilesAreLeftAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Exec(statement); err != nil {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
 			t.Fatal(err)
 		}
 		db.Close()
@@ -504,7 +505,7 @@ func TestRunOfAKilledProcessIsLost(t *testing.T) {
 	other := open(t, path, Options{}) // stands for another live process: its lock is its own
 	theirs := begin(t, other, newRun("backup", epoch))
 
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), "HISTORY_TEST_CHILD="+path)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -603,7 +604,7 @@ func failInsert(t *testing.T, path, table string, n int) (repair func()) {
 	if table == "latest" { // REPLACE does not count up
 		script = strings.ReplaceAll(script, "WHEN (SELECT count(*) FROM latest) >= (SELECT n FROM fault_at)", fmt.Sprintf("WHEN NEW.n >= %d", n))
 	}
-	if _, err := db.Exec(script); err != nil {
+	if _, err := db.ExecContext(t.Context(), script); err != nil {
 		t.Fatal(err)
 	}
 	return func() {
@@ -612,7 +613,7 @@ func failInsert(t *testing.T, path, table string, n int) (repair func()) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		if _, err := db.Exec(`DROP TRIGGER fault; DROP TABLE fault_at`); err != nil {
+		if _, err := db.ExecContext(t.Context(), `DROP TRIGGER fault; DROP TABLE fault_at`); err != nil {
 			t.Fatal(err)
 		}
 	}
