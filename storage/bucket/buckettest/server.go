@@ -40,7 +40,7 @@ func StartMinIO(t testing.TB) *Server {
 	t.Helper()
 	s := newServer(t, "minio")
 	s.start(func(address string) *exec.Cmd {
-		cmd := exec.Command(Tool(t, "minio"), "server", "--quiet", "--address", address, "--console-address", "127.0.0.1:0", s.Folder)
+		cmd := exec.CommandContext(context.WithoutCancel(t.Context()), Tool(t, "minio"), "server", "--quiet", "--address", address, "--console-address", "127.0.0.1:0", s.Folder)
 		cmd.Env = append(minimal(), "MINIO_ROOT_USER="+s.AccessKey, "MINIO_ROOT_PASSWORD="+s.SecretKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_SITE_REGION="+s.Region,
 			"MINIO_SCANNER_SPEED=slowest", "_MINIO_SERVER_DEBUG=off")
 		return cmd
@@ -53,7 +53,7 @@ func StartVersityGW(t testing.TB) *Server {
 	t.Helper()
 	s := newServer(t, "versitygw")
 	s.start(func(address string) *exec.Cmd {
-		cmd := exec.Command(Tool(t, "versitygw"), "--quiet", "--port", address, "--region", s.Region, "--access", s.AccessKey, "--secret", s.SecretKey, "--health", "/health", "posix", s.Folder)
+		cmd := exec.CommandContext(context.WithoutCancel(t.Context()), Tool(t, "versitygw"), "--quiet", "--port", address, "--region", s.Region, "--access", s.AccessKey, "--secret", s.SecretKey, "--health", "/health", "posix", s.Folder)
 		cmd.Env = minimal()
 		return cmd
 	}, "/health")
@@ -94,7 +94,7 @@ func (s *Server) start(command func(address string) *exec.Cmd, health string) {
 }
 
 func freeAddress(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

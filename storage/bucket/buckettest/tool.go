@@ -82,7 +82,7 @@ func build(t testing.TB, source, module, path string) error {
 	t.Logf("building %s, once; this takes minutes", module)
 	started := time.Now()
 	temp := path + ".building"
-	build := exec.Command("go", "build", "-o", temp, module)
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", temp, module)
 	build.Dir = source
 	build.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=readonly -buildvcs=false")
 	if output, err := build.CombinedOutput(); err != nil {

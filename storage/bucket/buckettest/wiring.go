@@ -154,7 +154,7 @@ func (w wiring) certificates(t *testing.T) {
 
 // stalled: a store that takes a connection and says nothing is given up.
 func (w wiring) stalled(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
