@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -150,7 +151,7 @@ func (s *stage) fill(*http.Request) (string, error) {
 
 // hold lets another program begin to write orders, and not end.
 func (s *stage) hold(*http.Request) (string, error) {
-	w, err := beginWriting(s.orders())
+	w, err := beginWriting(context.WithoutCancel(s.t.Context()), s.orders()) // it may end in a cleanup
 	s.writer = w
 	return "", err
 }
@@ -233,8 +234,8 @@ type writer struct {
 }
 
 // beginWriting returns once the transaction has the write lock.
-func beginWriting(path string) (*writer, error) {
-	w := &writer{cmd: exec.Command("sqlite3", "-bail", path)}
+func beginWriting(ctx context.Context, path string) (*writer, error) {
+	w := &writer{cmd: exec.CommandContext(ctx, "sqlite3", "-bail", path)}
 	var err error
 	if w.in, err = w.cmd.StdinPipe(); err != nil {
 		return nil, err

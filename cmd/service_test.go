@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
-		if l, err := net.Listen("tcp", address); err == nil {
+		if l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address); err == nil {
 			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -81,7 +82,7 @@ func freeAddress(t *testing.T) string {
 
 // start returns when the service listens.
 func (s *service) start() error {
-	cmd := exec.Command(s.program, append(slices.Clone(s.flags), "--log-format", "json", "serve")...)
+	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), s.program, append(slices.Clone(s.flags), "--log-format", "json", "serve")...)
 	cmd.Dir = s.home
 	cmd.Env = append(os.Environ(), "TABLEKEEPER_LISTEN="+s.listen)
 	read, write := io.Pipe()

@@ -76,7 +76,7 @@ func bootstrap(t *testing.T) string {
 			return
 		}
 		program.path = filepath.Join(dir, "bootstrap")
-		cmd := exec.Command("go", "build", "-tags", "lambda.norpc", "-o", program.path, ".")
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "lambda.norpc", "-o", program.path, ".")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			program.err = fmt.Errorf("%w: %s", err, out)
@@ -140,7 +140,7 @@ func sandbox(t *testing.T, path string, env map[string]string) *lambdaHost {
 	t.Helper()
 	h := &lambdaHost{t: t, queue: make(chan invocation), ended: make(chan struct{}), stdout: &locked{}, stderr: &locked{}, waiting: map[string]chan answer{}}
 	h.server = httptest.NewServer(h.api())
-	h.cmd = exec.Command(path)
+	h.cmd = exec.CommandContext(t.Context(), path)
 	h.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "AWS_REGION=eu-central-1", "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(h.server.URL, "http://"), "TABLEKEEPER_SCRATCH=" + filepath.Join(t.TempDir(), "scratch")}
 	for name, value := range env {

@@ -42,7 +42,7 @@ func TestTheDeployedZip(t *testing.T) {
 		if i > 0 {
 			args = append(args, "--dry-run") // it is the same program
 		}
-		cmd := exec.Command(need(t, "make"), args...)
+		cmd := exec.CommandContext(t.Context(), need(t, "make"), args...)
 		cmd.Env = append(os.Environ(), "ARTIFACTS_DIR="+folder, "GOARCH=amd64", "CGO_ENABLED=1") // which it has to overrule
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", target, err, out)

@@ -72,10 +72,10 @@ func startMoto(t *testing.T) *stack {
 func expand(t *testing.T) []byte {
 	t.Helper()
 	python := need(t, "python3")
-	if err := exec.Command(python, "-c", "import samtranslator").Run(); err != nil {
+	if err := exec.CommandContext(t.Context(), python, "-c", "import samtranslator").Run(); err != nil {
 		disktest.Missing(t, fmt.Errorf("aws-sam-translator, which cfn-lint brings: %w", err))
 	}
-	cmd := exec.Command(python, "testdata/expand.py", "../../template.yaml", "s3://code/bootstrap.zip")
+	cmd := exec.CommandContext(t.Context(), python, "testdata/expand.py", "../../template.yaml", "s3://code/bootstrap.zip")
 	cmd.Env = append(os.Environ(), "AWS_DEFAULT_REGION=eu-central-1")
 	out, err := cmd.Output()
 	if err != nil {

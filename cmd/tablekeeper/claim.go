@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ type claimed struct {
 }
 
 // takeState claims the state folder, which is made if it is missing, and listens on a socket that only this user may open.
-func takeState(dir, bucket string, now time.Time) (*claim, error) {
+func takeState(ctx context.Context, dir, bucket string, now time.Time) (*claim, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state folder: %w", err)
 	}
@@ -54,13 +55,13 @@ func takeState(dir, bucket string, now time.Time) (*claim, error) {
 		return nil, fail(exitLocked, "stop it first, or give this one another --state",
 			"another tablekeeper (pid %d) serves from %s", by.PID, dir)
 	}
-	if err := c.listen(claimed{PID: os.Getpid(), Bucket: bucket, Started: now.UTC(), Version: toolVersion()}); err != nil {
+	if err := c.listen(ctx, claimed{PID: os.Getpid(), Bucket: bucket, Started: now.UTC(), Version: toolVersion()}); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the control socket: %w", err), c.Close())
 	}
 	return c, nil
 }
 
-func (c *claim) listen(note claimed) error {
+func (c *claim) listen(ctx context.Context, note claimed) error {
 	path := filepath.Join(c.dir, claimSock)
 	if len(path) > maxSocketPath {
 		temp, err := os.MkdirTemp("", "tablekeeper-")
@@ -73,7 +74,7 @@ func (c *claim) listen(note claimed) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	l, err := net.Listen("unix", path)
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if err != nil {
 		return err
 	}

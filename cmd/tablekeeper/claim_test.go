@@ -13,7 +13,7 @@ import (
 // hold claims a state folder and answers on its socket.
 func hold(t *testing.T, dir string, status int) *claim {
 	t.Helper()
-	c, err := takeState(dir, "file:///b", time.Unix(0, 0))
+	c, err := takeState(t.Context(), dir, "file:///b", time.Unix(0, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestClaim(t *testing.T) {
 			if err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("socket: %v, %v", info, err)
 			}
-			_, err = takeState(dir, "", time.Unix(0, 0))
+			_, err = takeState(t.Context(), dir, "", time.Unix(0, 0))
 			if code, _ := explain(err); code != exitLocked {
 				t.Errorf("second claim: %v", err)
 			}
@@ -60,7 +60,7 @@ func TestClaim(t *testing.T) {
 func TestClaimIsLetGo(t *testing.T) {
 	dir := t.TempDir()
 	for range 3 {
-		c, err := takeState(dir, "", time.Unix(0, 0))
+		c, err := takeState(t.Context(), dir, "", time.Unix(0, 0))
 		if err != nil {
 			t.Fatal(err)
 		}

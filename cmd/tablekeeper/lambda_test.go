@@ -61,12 +61,12 @@ func startService(t *testing.T) served {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = db.Exec("CREATE TABLE item(id INTEGER PRIMARY KEY, body BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 200) INSERT INTO item SELECT i, zeroblob(400) FROM n; DELETE FROM item WHERE id > 50")
+		_, err = db.ExecContext(t.Context(), "CREATE TABLE item(id INTEGER PRIMARY KEY, body BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 200) INSERT INTO item SELECT i, zeroblob(400) FROM n; DELETE FROM item WHERE id > 50")
 		if err := errors.Join(err, db.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,12 @@ func lambdaKeysAreOurs(t *testing.T, s served) {
 	if err == nil || !strings.Contains(err.Error(), "InvalidSignatureException") {
 		t.Errorf("a wrong secret: %v", err)
 	}
-	response, err := http.Post(s.address+"/2015-03-31/functions/compact/invocations", "application/json", strings.NewReader(`{}`))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.address+"/2015-03-31/functions/compact/invocations", strings.NewReader(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +248,7 @@ func invokeByCLI(t *testing.T, s served) {
 	}
 	dir := t.TempDir()
 	aws := func(args ...string) (string, error) {
-		cmd := exec.Command(program, append([]string{"lambda", "--endpoint-url", s.address, "--output", "json"}, args...)...)
+		cmd := exec.CommandContext(t.Context(), program, append([]string{"lambda", "--endpoint-url", s.address, "--output", "json"}, args...)...)
 		cmd.Dir = dir
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "AWS_SHARED_CREDENTIALS_FILE=" + filepath.Join(s.state, lambdaKeys),
 			"AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1", "AWS_PAGER="}

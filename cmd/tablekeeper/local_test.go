@@ -48,7 +48,7 @@ func TestLocal(t *testing.T) {
 			env.Setenv("PATH", env.Getenv("PATH")+string(os.PathListSeparator)+filepath.Join(home, ".pyenv", "shims"))
 		}
 		for _, name := range []string{"MINIO_PORT", "MOTO_PORT", "LISTEN"} {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
+			l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 			if err != nil {
 				return err
 			}

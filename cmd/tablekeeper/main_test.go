@@ -100,8 +100,8 @@ func countRows(ts *testscript.TestScript, _ bool, args []string) {
 	defer db.Close()
 	var got int
 	var verdict string
-	ts.Check(db.QueryRow("SELECT count(*) FROM item").Scan(&got))
-	ts.Check(db.QueryRow("PRAGMA integrity_check").Scan(&verdict))
+	ts.Check(db.QueryRowContext(context.Background(), "SELECT count(*) FROM item").Scan(&got))
+	ts.Check(db.QueryRowContext(context.Background(), "PRAGMA integrity_check").Scan(&verdict))
 	if got != want || verdict != "ok" {
 		ts.Fatalf("%d rows, want %d; integrity_check: %s", got, want, verdict)
 	}
@@ -133,7 +133,7 @@ func awaitService(ts *testscript.TestScript, _ bool, args []string) {
 
 // freePortIn names a port that nobody listens on: freeport VARIABLE.
 func freePortIn(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	ts.Check(err)
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	ts.Check(err)
@@ -185,7 +185,7 @@ func execSQL(ts *testscript.TestScript, file string, statements ...string) {
 	defer db.Close()
 	db.SetMaxOpenConns(1)
 	for _, s := range statements {
-		_, err := db.Exec(s)
+		_, err := db.ExecContext(context.Background(), s)
 		ts.Check(err)
 	}
 }

@@ -39,7 +39,7 @@ func (p *program) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	hold, err := takeState(f.cfg.State, addressOf(f.cfg.Bucket), p.now())
+	hold, err := takeState(ctx, f.cfg.State, addressOf(f.cfg.Bucket), p.now())
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func measure(ctx context.Context, way, path, profile string) (m measured, err er
 		return m, err
 	}
 	defer func() { err = errors.Join(err, u.close()) }()
-	rows, err := lastRow(path)
+	rows, err := lastRow(ctx, path)
 	if err != nil {
 		return m, err
 	}
@@ -166,12 +166,12 @@ func readOne(query func(string, ...any) *sql.Row, id int) error {
 	return query("SELECT count(*) FROM t WHERE id = ?", id).Scan(&n)
 }
 
-func lastRow(path string) (n int, err error) {
+func lastRow(ctx context.Context, path string) (n int, err error) {
 	db, err := sql.Open("sqlite", path)
 	if err != nil {
 		return 0, err
 	}
-	err = db.QueryRow("SELECT max(id) FROM t").Scan(&n)
+	err = db.QueryRowContext(ctx, "SELECT max(id) FROM t").Scan(&n)
 	return n, errors.Join(err, db.Close())
 }
 
