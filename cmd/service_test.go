@@ -3,7 +3,6 @@ package cmd
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -124,19 +123,14 @@ func (s *service) settle() {
 	defer tick.Stop()
 	for ; ; <-tick.C {
 		var jobs struct {
-			Jobs []struct{ Last string }
+			Jobs []struct{ Last, State string }
 		}
-		var fleet struct{ Active []json.RawMessage }
-		c := apiClient{s.t, s}
-		c.must(http.MethodGet, "/api/admin/jobs", "", time.Minute, &jobs)
-		c.must(http.MethodGet, "/api/admin/fleet", "", time.Minute, &fleet)
-		waiting := len(fleet.Active)
+		apiClient{s.t, s}.must(http.MethodGet, "/api/admin/jobs", "", time.Minute, &jobs)
+		caughtUp := len(jobs.Jobs) > 0
 		for _, j := range jobs.Jobs {
-			if j.Last == "" {
-				waiting++
-			}
+			caughtUp = caughtUp && j.Last != "" && j.State == "scheduled"
 		}
-		if waiting == 0 && len(jobs.Jobs) > 0 {
+		if caughtUp {
 			return
 		}
 	}
