@@ -134,7 +134,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	if c.hub, err = h.openHub(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for name := range ownedSchemas() {
+	for name := range stores.Schemas() {
 		c.names = append(c.names, name)
 		c.books[name] = &account{acked: map[int64]span{}}
 		if err := c.define(t.Context(), name); err != nil {

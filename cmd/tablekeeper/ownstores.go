@@ -23,21 +23,11 @@ import (
 	"tablekeeper/storage/table"
 )
 
-// ownedSchemas are the nine tables of the six stores, each with its schema: what a table that lost everything begins anew with.
-func ownedSchemas() map[string]string {
-	return map[string]string{
-		"agent_mailbox": stores.MailboxSchema, "agent_channels": stores.ChannelsSchema, "channel_history": stores.ChannelHistorySchema,
-		"task_queue": stores.TaskQueueSchema, "task_dead_letter": stores.TaskDeadLetterSchema,
-		"thread_messages": stores.ThreadMessagesSchema, "thread_replies": stores.ThreadRepliesSchema,
-		"message_history": stores.MessageHistorySchema, "config": stores.ConfigSchema,
-	}
-}
-
 // openHub opens the nine tables in the stores folder, as their owner, and the stores on them. A table that is damaged is being recovered when this
 // returns; its store answers when it is done. The tables are closed with the house.
 func (h *house) openHub(ctx context.Context) (s hub.Stores, err error) {
 	tables := map[string]stores.Table{}
-	for name, schema := range ownedSchemas() {
+	for name, schema := range stores.Schemas() {
 		handle, err := h.shelf.Own(ctx, name, filepath.Join(h.cfg.Stores, name+".db"), shelf.OwnOptions{
 			Table: table.Options{Logger: h.log, Clock: h.now}, Schema: []string{schema}, Recover: h.recoverOwned,
 		})
@@ -143,7 +133,7 @@ func (p *patient) settle(ctx context.Context) error {
 
 // ofStores is where the table of that name is, if it is one of the stores' nine and is there; it need not look like a table any more.
 func (f *fleet) ofStores(name string) (path string, ok bool) {
-	if _, ok := ownedSchemas()[name]; !ok || f.cfg.Stores == settings.Off {
+	if _, ok := stores.Schemas()[name]; !ok || f.cfg.Stores == settings.Off {
 		return "", false
 	}
 	path = filepath.Join(f.cfg.Stores, name+".db")
@@ -179,7 +169,7 @@ func (h *house) ownStore(ctx context.Context, event json.RawMessage) error {
 	told := make(chan struct{})
 	var once sync.Once
 	handle, err := h.shelf.Own(ctx, e.Table, path, shelf.OwnOptions{
-		Table: table.Options{Logger: h.log, Clock: h.now, RecoverWait: time.Millisecond}, Schema: []string{ownedSchemas()[e.Table]},
+		Table: table.Options{Logger: h.log, Clock: h.now, RecoverWait: time.Millisecond}, Schema: []string{stores.Schemas()[e.Table]},
 		Recover: func(ctx context.Context, _ string, _ table.Report) error {
 			once.Do(func() { close(told) })
 			<-ctx.Done()

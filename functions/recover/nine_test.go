@@ -18,13 +18,6 @@ import (
 	"tablekeeper/storage/table"
 )
 
-var nineSchemas = map[string]string{
-	"agent_mailbox": stores.MailboxSchema, "agent_channels": stores.ChannelsSchema, "channel_history": stores.ChannelHistorySchema,
-	"task_queue": stores.TaskQueueSchema, "task_dead_letter": stores.TaskDeadLetterSchema,
-	"thread_messages": stores.ThreadMessagesSchema, "thread_replies": stores.ThreadRepliesSchema,
-	"message_history": stores.MessageHistorySchema, "config": stores.ConfigSchema,
-}
-
 // patient is one of the nine, and what it has acknowledged.
 type patient struct {
 	name   string
@@ -47,7 +40,7 @@ func newClinic(t *testing.T) *clinic {
 	t.Helper()
 	c := &clinic{Fleet: functionstest.New(t), ended: make(chan Entry, 100)}
 	c.function = New(Config{Shelf: c.Shelf, Sources: []Source{{Catalogue: c.Catalogue, Bucket: functionstest.BucketName}}, Now: c.Now})
-	for name, schema := range nineSchemas {
+	for name, schema := range stores.Schemas() {
 		handle, err := c.Shelf.Own(t.Context(), name, c.Path(name), shelf.OwnOptions{
 			Table:  table.Options{Idle: time.Hour, ProbeEvery: 20 * time.Millisecond, RecoverWait: 30 * time.Second},
 			Schema: []string{schema}, Recover: c.recover, Backoff: func(int) time.Duration { return time.Millisecond },

@@ -24,14 +24,6 @@ import (
 	"tablekeeper/storage/table"
 )
 
-// nineSchemas are the tables of the stores.
-var nineSchemas = map[string]string{
-	"agent_mailbox": stores.MailboxSchema, "agent_channels": stores.ChannelsSchema, "channel_history": stores.ChannelHistorySchema,
-	"task_queue": stores.TaskQueueSchema, "task_dead_letter": stores.TaskDeadLetterSchema,
-	"thread_messages": stores.ThreadMessagesSchema, "thread_replies": stores.ThreadRepliesSchema,
-	"message_history": stores.MessageHistorySchema, "config": stores.ConfigSchema,
-}
-
 const offeredToEach = 20 * time.Millisecond // between two writes to one of the nine
 
 // nine has the runner compact the nine tables of the stores, each of so many megabytes, as it does on schedule, and prints the longest writes.
@@ -46,9 +38,10 @@ func (b *bench) nine(ctx context.Context, size int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.shelf.CloseOwned()) }()
-	for _, name := range slices.Sorted(maps.Keys(nineSchemas)) {
+	schemas := stores.Schemas()
+	for _, name := range slices.Sorted(maps.Keys(schemas)) {
 		fmt.Fprintf(b.progress, "%s, %d MB\n", name, size)
-		if err := f.add(ctx, name, size); err != nil {
+		if err := f.add(ctx, name, schemas[name], size); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -87,9 +80,9 @@ type fleet struct {
 }
 
 // add makes a table half of which is free.
-func (f *fleet) add(ctx context.Context, name string, size int) error {
+func (f *fleet) add(ctx context.Context, name, schema string, size int) error {
 	handle, err := f.shelf.Own(ctx, name, filepath.Join(f.dir, name+".db"), shelf.OwnOptions{
-		Schema:  []string{nineSchemas[name]},
+		Schema:  []string{schema},
 		Recover: func(_ context.Context, _ string, r table.Report) error { return r.Err },
 	})
 	if err != nil {
@@ -97,7 +90,7 @@ func (f *fleet) add(ctx context.Context, name string, size int) error {
 	}
 	f.rows = size * 1000
 	for _, statement := range []string{
-		nineSchemas[name],
+		schema,
 		"CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, v BLOB)",
 		fmt.Sprintf(`WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < %d)
 			INSERT INTO t SELECT n, 'name of row '||n, randomblob(900) FROM c`, f.rows),
