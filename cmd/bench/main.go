@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tablekeeper/cmd/bench/peak"
 )
 
 func main() {
@@ -241,7 +243,7 @@ func spend(ctx context.Context, name string, args ...string) (usage, error) {
 	if err := cmd.Run(); err != nil {
 		return usage{}, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out.String())
 	}
-	return usage{wall: time.Since(start), memory: peakMemory(cmd.ProcessState)}, nil
+	return usage{wall: time.Since(start), memory: peak.Memory(cmd.ProcessState)}, nil
 }
 
 func copyFile(from, to string) error {

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"tablekeeper/cmd/bench/peak"
 )
 
 // served is a service under measurement, reached as browsers reach it.
@@ -40,7 +42,7 @@ func (b *bench) measureStreams(ctx context.Context, tables, streams int) (rows [
 	}
 	defer func() {
 		err = errors.Join(err, s.stop())
-		rows = append(rows, row{What: "service, the highest of all that", Memory: peakMemory(s.cmd.ProcessState), Note: fmt.Sprintf("one look at all tables is %d KB", s.look/1000)})
+		rows = append(rows, row{What: "service, the highest of all that", Memory: peak.Memory(s.cmd.ProcessState), Note: fmt.Sprintf("one look at all tables is %d KB", s.look/1000)})
 	}()
 	if err := s.settled(ctx); err != nil { // what a first start catches up on
 		return nil, err

@@ -24,6 +24,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"tablekeeper/cmd/bench/peak"
 )
 
 func main() {
@@ -219,7 +221,7 @@ func (b *bench) inChild(ctx context.Context, dir string, size int, way string) (
 	if err != nil {
 		return m, fmt.Errorf("%s: %w", way, err)
 	}
-	m.Memory = peakMemory(cmd.ProcessState)
+	m.Memory = peak.Memory(cmd.ProcessState)
 	return m, clearAway(path)
 }
 
