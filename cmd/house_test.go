@@ -37,9 +37,10 @@ var mayImport = map[string]func(from, to string) bool{
 var storageDown = map[string][]string{
 	"stores":  {"shelf", "table"},
 	"shelf":   {"table", "bucket"},
-	"table":   {"ledger"},
+	"table":   {"btree", "ledger"},
 	"archive": {"bucket", "ledger"},
 	"bucket":  {},
+	"btree":   {},
 	"ledger":  {},
 	"salvage": {},
 }

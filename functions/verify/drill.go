@@ -42,7 +42,7 @@ func (f *Function) restore(ctx context.Context, t shelf.Table, key archive.Key, 
 	if err != nil {
 		return functions.Proof{}, fmt.Errorf("%w: make room for a drill: %w", functions.ErrHere, err)
 	}
-	proof, err := functions.Drill{From: f.Catalogue}.Run(ctx, key, path, p)
+	proof, err := functions.Drill{From: f.Catalogue, BySQLite: true}.Run(ctx, key, path, p)
 	if err != nil {
 		return proof, err
 	}

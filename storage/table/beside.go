@@ -69,7 +69,7 @@ func (c *conn) useBeside(ctx context.Context, checker *conn, path string, missin
 		<-done
 		return r, failure
 	})
-	s, err := c.snapshot(ctx, path, stats, opts.main, verdict)
+	s, err := c.snapshot(ctx, path, stats, verdict)
 	if err == nil {
 		err = use(ctx, s)
 	}

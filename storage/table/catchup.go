@@ -33,10 +33,13 @@ type trigger struct {
 
 // follow opens the new file beside the table it is a copy of.
 func follow(ctx context.Context, newFile, path string, shapes []*shape) (f *follower, err error) {
+	main := openMain(newFile)
 	c, err := connect(ctx, newFile, openOptions{private: true, bare: true})
 	if err != nil {
+		main.close()
 		return nil, err
 	}
+	c.main = main
 	f = &follower{c: c, path: newFile, shapes: shapes}
 	if err := f.settings(ctx, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the copy: %w", err), f.close())

@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"tablekeeper/storage/btree"
 )
 
 const (
@@ -18,17 +22,22 @@ const (
 	checkPages   = 256             // pages of cache, of 1 to 4 MiB together; more made an integrity_check no faster
 )
 
-// CheckOptions say how deep to look. The zero value is SQLite's integrity_check and the row counts.
+// CheckOptions say how deep to look. The zero value is what SQLite's integrity_check looks for, and the row counts.
 type CheckOptions struct {
-	SkipIntegrity bool          // no integrity_check
+	SkipIntegrity bool          // neither a proof nor integrity_check
 	SkipRows      bool          // rows are not counted, nor read: CheckReport.Rows stays empty
-	Quick         bool          // quick_check: do not look rows up in indexes
+	Quick         bool          // quick_check in place of integrity_check: SQLite does not look rows up in indexes
 	ForeignKeys   bool          // foreign_key_check, too
 	Traverse      bool          // read every column of every row, and every entry of every index
 	Limit         int           // problems and violations to list; 0, and the most: 100
 	Wait          time.Duration // how long to wait for a lock; 0: 5 s
-	// Progress is told what is done: integrity_check, foreign_key_check, count and traverse; the last two by SQL table.
+	// Progress is told what is done: integrity_check (in pages), foreign_key_check, count and traverse; the last two by SQL table.
 	Progress func(phase string, done, total int64)
+	// BySQLite leaves everything to SQLite, which is several times slower: for a second opinion. Otherwise a table of which package
+	// btree finds a proof is not checked again.
+	BySQLite bool
+
+	alone bool // on the goroutine of the caller, and no other
 }
 
 func (o *CheckOptions) defaults() {
@@ -55,7 +64,8 @@ type CheckReport struct {
 	Rows        map[string]int64 `json:"rows"` // of each SQL table, virtual and shadow tables included
 	Stats       Stats            `json:"stats"`
 
-	path string
+	path   string
+	proved btree.Proof // the zero value if there is none
 }
 
 // Err is nil for a sound table, else a *CorruptError.
@@ -96,9 +106,20 @@ func (r *CheckReport) take(err error) error {
 	return nil
 }
 
-// openToCheck opens the table for reading. Collations that its indexes need and nobody here has get a stand-in, without which
-// SQLite reads no such index, not even to look at its pages; their names are returned.
+// openToCheck opens the table for reading, and its main file besides. Collations that its indexes need and nobody here has get a
+// stand-in, without which SQLite reads no such index, not even to look at its pages; their names are returned.
 func openToCheck(ctx context.Context, path string, opts openOptions) (*conn, []string, error) {
+	main := openMain(path)
+	c, missing, err := openWithStandIns(ctx, path, opts)
+	if err != nil {
+		main.close()
+		return nil, nil, err
+	}
+	c.main = main
+	return c, missing, nil
+}
+
+func openWithStandIns(ctx context.Context, path string, opts openOptions) (*conn, []string, error) {
 	c, err := open(ctx, path, opts)
 	if err != nil {
 		return nil, nil, err
@@ -190,17 +211,27 @@ func (r *CheckReport) run(ctx context.Context, c *conn, missing []string, opts C
 	return r.rows(ctx, c, opts)
 }
 
-// integrity runs SQLite's own check. A whole one may be impossible where the schema calls a function that is not here;
-// then each SQL table is checked by itself.
+// integrity looks for a proof, and asks SQLite about what was not proved. A whole check of SQLite's may be impossible where the
+// schema calls a function that is not here; then each SQL table is checked by itself.
 func (r *CheckReport) integrity(ctx context.Context, c *conn, opts CheckOptions, quick bool) error {
 	pragma := "integrity_check"
 	if quick || opts.Quick {
 		pragma = "quick_check"
 	}
 	opts.Progress("integrity_check", 0, 1)
+	if !opts.BySQLite {
+		if proof, ok := c.prove(ctx, r.Stats, opts); ok {
+			r.proved = proof
+			return r.integrityByTable(ctx, c, pragma, slices.Sorted(maps.Keys(proof.Open)))
+		}
+	}
 	err := c.list(ctx, &r.Problems, fmt.Sprintf(integrityQuery, pragma, ""))
 	if isPlainError(err) {
-		err = r.integrityByTable(ctx, c, pragma)
+		var names []string
+		if names, err = c.tables(ctx); err == nil {
+			r.Unsupported = append(r.Unsupported, "the list of free pages is not checked")
+			err = r.integrityByTable(ctx, c, pragma, names)
+		}
 	}
 	if err == nil {
 		opts.Progress("integrity_check", 1, 1)
@@ -211,12 +242,7 @@ func (r *CheckReport) integrity(ctx context.Context, c *conn, opts CheckOptions,
 // integrityQuery makes one row of what SQLite lists, 100 problems at most.
 const integrityQuery = "SELECT json_group_array(%[1]s) FROM pragma_%[1]s%[2]s WHERE %[1]s <> 'ok'"
 
-func (r *CheckReport) integrityByTable(ctx context.Context, c *conn, pragma string) error {
-	names, err := c.tables(ctx)
-	if err != nil {
-		return err
-	}
-	r.Unsupported = append(r.Unsupported, "the list of free pages is not checked")
+func (r *CheckReport) integrityByTable(ctx context.Context, c *conn, pragma string, names []string) error {
 	for _, name := range names {
 		err := c.list(ctx, &r.Problems, fmt.Sprintf(integrityQuery, pragma, "(?)"), name)
 		if isPlainError(err) {

@@ -186,7 +186,7 @@ func (c *copyIn) proveCopy(ctx context.Context) error {
 			return err
 		}
 		return errors.Join(conn.read(ctx, func() error {
-			r, err = conn.report(ctx, c.file, missing, SnapshotOptions{Quick: true})
+			r, err = conn.report(ctx, c.file, missing, SnapshotOptions{Quick: true, alone: true})
 			return err
 		}), conn.close())
 	})

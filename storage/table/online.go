@@ -117,16 +117,20 @@ func (o *online) sound(ctx context.Context) error {
 	return inBackground(func() error { return o.whole(ctx) })
 }
 
-// whole is SQLite's own check of the table.
+// whole checks the b-trees of the table.
 func (o *online) whole(ctx context.Context) error {
 	c, missing, err := openToCheck(ctx, o.path, openOptions{wait: o.opts.Wait})
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(c.soundIn(ctx, "main"), c.close()); err != nil || len(missing) > 0 {
-		return errors.Join(err, lacking(missing))
+	check := CheckOptions{SkipRows: true, alone: true}
+	check.defaults()
+	r := CheckReport{path: o.path}
+	err = r.take(c.read(ctx, func() error { return r.run(ctx, c, missing, check) }))
+	if err == nil && len(r.Problems) > 0 {
+		err = &CorruptError{o.path, r.Problems}
 	}
-	return nil
+	return errors.Join(err, c.close(), lacking(missing))
 }
 
 // lacking refuses what could only be compacted by a program that has more than this one.
@@ -135,18 +139,6 @@ func lacking(missing []string) error {
 		return nil
 	}
 	return fmt.Errorf("the schema needs %q: %w", missing, ErrUnsupported)
-}
-
-// soundIn runs the integrity check on one of the databases of the connection.
-func (c *conn) soundIn(ctx context.Context, schema string) error {
-	var first string
-	if err := c.row(ctx, "PRAGMA "+schema+".integrity_check(1)", &first); err != nil {
-		return err
-	}
-	if first != "ok" {
-		return &CorruptError{c.path, []string{first}}
-	}
-	return nil
 }
 
 // alone runs fn on the writer's connection while nobody writes, and counts the time as held up.
@@ -416,15 +408,23 @@ func (s *session) unhook(ctx context.Context, t *Table, c *capture) {
 	})
 }
 
-// check is SQLite's own, of the copy. It leaves out that indexes agree with their rows: they are as old as the copy, which
-// made them of the rows.
+// check leaves out, where SQLite has to do it, that indexes agree with their rows: they are as old as the copy, which made them of the
+// rows.
 func (f *follower) check(ctx context.Context) error {
-	var first string
-	if err := f.c.row(ctx, "PRAGMA main.quick_check(1)", &first); err != nil {
+	check := CheckOptions{Quick: true, alone: true}
+	check.defaults()
+	r := CheckReport{path: f.path}
+	err := f.c.read(ctx, func() (err error) {
+		if r.Stats, err = f.c.stats(ctx); err == nil {
+			err = r.integrity(ctx, f.c, check, false)
+		}
+		return err
+	})
+	if err := r.take(err); err != nil {
 		return err
 	}
-	if first != "ok" {
-		return fmt.Errorf("%w: %s", errCopyDiffers, first)
+	if len(r.Problems) > 0 {
+		return fmt.Errorf("%w: %s", errCopyDiffers, r.Problems[0])
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ type conn struct {
 	path string
 	pool *sql.DB
 	sql  *sql.Conn
+	main *mainFile // nil: SQLite reads all pages
 }
 
 // open opens the existing database at path, of which nothing is trusted, and reads it once, so that a database that cannot
@@ -215,7 +216,11 @@ func (c *conn) read(ctx context.Context, f func() error) error {
 }
 
 // close closes the connection: its locks are gone when it returns.
-func (c *conn) close() error { return errors.Join(c.sql.Close(), c.pool.Close()) }
+func (c *conn) close() error {
+	err := errors.Join(c.sql.Close(), c.pool.Close())
+	c.main.close() // after the connection
+	return err
+}
 
 // quote makes an SQL identifier of any name.
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

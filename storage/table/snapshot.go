@@ -25,7 +25,7 @@ type SnapshotOptions struct {
 	// Progress is told what is done: copy (bytes), integrity_check and count (SQL tables).
 	Progress func(phase string, done, total int64)
 
-	main *mainFile // nil: SQLite reads all pages
+	alone bool // checked on the goroutine of the caller, and no other
 }
 
 // Snapshot is one committed state of a table, whole. It is valid until the function that it was handed to returns, and not
@@ -116,8 +116,6 @@ func (o SnapshotOptions) pause() time.Duration {
 
 // snapshot reads the file, which is the table at path or a copy of it.
 func snapshot(ctx context.Context, path, file string, how openOptions, opts SnapshotOptions, use func(context.Context, *Snapshot) error) error {
-	opts.main = openMain(file)
-	defer opts.main.close() // after the connections
 	c, missing, err := openToCheck(ctx, file, how)
 	if err != nil {
 		return err
@@ -133,7 +131,7 @@ func snapshot(ctx context.Context, path, file string, how openOptions, opts Snap
 		if err != nil {
 			return err
 		}
-		s, err := c.snapshot(ctx, path, r.Stats, opts.main, func() (CheckReport, error) { return r, nil })
+		s, err := c.snapshot(ctx, path, r.Stats, func() (CheckReport, error) { return r, nil })
 		if err != nil {
 			return err
 		}
@@ -144,7 +142,7 @@ func snapshot(ctx context.Context, path, file string, how openOptions, opts Snap
 
 // report checks the table; a table that fails is a *CorruptError.
 func (c *conn) report(ctx context.Context, path string, missing []string, opts SnapshotOptions) (CheckReport, error) {
-	check := CheckOptions{SkipIntegrity: opts.SkipCheck, Quick: opts.Quick, Progress: opts.Progress}
+	check := CheckOptions{SkipIntegrity: opts.SkipCheck, Quick: opts.Quick, Progress: opts.Progress, alone: opts.alone}
 	check.defaults()
 	r := CheckReport{path: path, Rows: map[string]int64{}}
 	if err := r.take(r.run(ctx, c, missing, check)); err != nil {
@@ -157,7 +155,7 @@ func (c *conn) report(ctx context.Context, path string, missing []string, opts S
 }
 
 // snapshot is what the read transaction of c sees.
-func (c *conn) snapshot(ctx context.Context, path string, stats Stats, main *mainFile, verdict func() (CheckReport, error)) (*Snapshot, error) {
+func (c *conn) snapshot(ctx context.Context, path string, stats Stats, verdict func() (CheckReport, error)) (*Snapshot, error) {
 	s := &Snapshot{conn: c, stats: stats, verdict: verdict}
 	var err error
 	if s.free, err = c.freeMap(ctx, s.stats); err != nil {
@@ -165,8 +163,8 @@ func (c *conn) snapshot(ctx context.Context, path string, stats Stats, main *mai
 	}
 	s.stats.Path = path
 	var ok bool
-	if s.overlaid, ok = main.overlaid(c.path, s.stats); ok {
-		s.main = main
+	if s.overlaid, ok = c.main.overlaid(c.path, s.stats); ok {
+		s.main = c.main
 	}
 	return s, c.list(ctx, &s.schema,
 		"SELECT json_group_array(CAST(sql AS TEXT)) FROM (SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid)")
