@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	runBytes  = 64 << 10 // read at once of pages that follow each other
-	keepBytes = 1 << 20  // of a payload are kept; values behind that are passed over, and not looked at
+	runBytes  = 64 << 10  // read at once of pages that follow each other
+	keepBytes = 128 << 10 // of a payload are kept; values behind that are passed over, and not looked at
 )
 
 // walker goes through b-trees. It is for one goroutine.

@@ -36,11 +36,22 @@ func BenchmarkSnapshotPages(b *testing.B) {
 	must(b, err)
 }
 
+// BenchmarkCheck compares the proof, on one processor, with SQLite's own check in the same driver.
 func BenchmarkCheck(b *testing.B) {
-	path := benchTable(b, "PRAGMA journal_mode=WAL;")
-	for b.Loop() {
-		_, err := Check(b.Context(), path, CheckOptions{})
-		must(b, err)
+	path := filepath.Join(b.TempDir(), "a.db")
+	bulk(b, path, "PRAGMA journal_mode=WAL;", benchRowCount)
+	shell(b, path, "ALTER TABLE item ADD COLUMN name TEXT;",
+		"UPDATE item SET name = 'name of ' || (id * 7919 % 1000003); CREATE INDEX item_name ON item(name);")
+	for name, opts := range map[string]CheckOptions{"proof": {alone: true}, "sqlite": {BySQLite: true}} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(mustStat(b, path).Bytes)
+			for b.Loop() {
+				r, err := Check(b.Context(), path, opts)
+				if err != nil || !r.OK {
+					b.Fatal(r.Problems, err)
+				}
+			}
+		})
 	}
 }
 
