@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 
 	"tablekeeper/functions"
 	"tablekeeper/functions/backup"
@@ -20,6 +16,7 @@ import (
 	"tablekeeper/functions/verify"
 	"tablekeeper/storage/archive"
 	"tablekeeper/storage/bucket/dir"
+	"tablekeeper/storage/childtest"
 	"tablekeeper/storage/shelf"
 )
 
@@ -27,18 +24,9 @@ import (
 // calls of each by itself.
 var changes = []string{"write", "pwrite64", "fsync", "fdatasync", "ftruncate", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "mkdirat", "fchmod", "fchown"}
 
-// childVariable names the function that a child runs on the fleet in its working folder.
-const childVariable = "TABLEKEEPER_TEST_FUNCTION"
-
-func TestMain(m *testing.M) {
-	if name := os.Getenv(childVariable); name != "" {
-		if err := call(name, "."); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
+// TestChild is not a test of its own: it runs a function on the fleet in a folder, to be killed.
+func TestChild(t *testing.T) {
+	childtest.Run(t, map[string]func(words []string) error{"call": func(words []string) error { return call(words[0], words[1]) }})
 }
 
 // fleet opens what is in root: tables and bucket.
@@ -87,16 +75,10 @@ func TestKilledAtEachChange(t *testing.T) {
 	if functionstest.Race {
 		t.Skip("runs without the race detector: each trial starts a process")
 	}
-	strace, err := exec.LookPath("strace")
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Skip("SKIPPED: the strace program is not installed")
-	}
+	childtest.NeedStrace(t)
 	for _, name := range []string{"backup", "verify", "restore", "compact"} {
 		t.Run(name, func(t *testing.T) {
-			k := newKiller(t, strace, name)
+			k := newKiller(t, name)
 			deaths := 0
 			for _, change := range changes {
 				for n := 1; k.trial(change, n); n++ {
@@ -114,14 +96,13 @@ func TestKilledAtEachChange(t *testing.T) {
 // killer has a fleet in the state before the work, and what its table may hold afterwards.
 type killer struct {
 	*functionstest.Fleet
-	strace, function string
-	before, after    string
+	function, before, after string
 }
 
-func newKiller(t *testing.T, strace, function string) *killer {
+func newKiller(t *testing.T, function string) *killer {
 	f := functionstest.New(t)
 	f.Make("app", 60)
-	k := &killer{Fleet: f, strace: strace, function: function}
+	k := &killer{Fleet: f, function: function}
 	backedUp := f.Rows(f.Path("app"))
 	f.Backup("app")
 	f.Exec("app", "DELETE FROM items WHERE id > 20")
@@ -139,9 +120,9 @@ func (k *killer) trial(change string, n int) bool {
 	at := fmt.Sprintf("%s, killed at %s %d", k.function, change, n)
 	root, err := os.MkdirTemp(k.T.TempDir(), "")
 	k.Must(err)
-	k.copy(k.Dir, filepath.Join(root, "tables"))
-	k.copy(k.BucketDir, filepath.Join(root, "bucket"))
-	died := k.run(root, fmt.Sprintf("inject=%s:signal=KILL:when=%d", change, n), change)
+	k.Must(os.CopyFS(filepath.Join(root, "tables"), os.DirFS(k.Dir)))
+	k.Must(os.CopyFS(filepath.Join(root, "bucket"), os.DirFS(k.BucketDir)))
+	died := childtest.Killed(k.T, change, n, "call", k.function, root)
 	path := filepath.Join(root, "tables", "app.db")
 	if got := k.Rows(path); got != k.before && got != k.after {
 		k.T.Errorf("%s: the table holds neither the old nor the new content", at)
@@ -159,47 +140,6 @@ func (k *killer) trial(change string, n int) bool {
 	}
 	k.Must(os.RemoveAll(root))
 	return died
-}
-
-// run is true if the child died of the injected signal.
-func (k *killer) run(root, inject, change string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, k.strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace="+change, "-e", inject, os.Args[0])
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), childVariable+"="+k.function, "GOMAXPROCS=1") // so that the count means the same each time
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		return false
-	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() == 1 {
-		k.T.Fatalf("%s, %s: %v: %s", k.function, inject, err, out)
-	}
-	return true
-}
-
-func (k *killer) copy(from, to string) {
-	k.Must(filepath.WalkDir(from, func(path string, entry os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, strings.TrimPrefix(path, from))
-		if entry.IsDir() {
-			return os.MkdirAll(target, 0o755)
-		}
-		source, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer source.Close()
-		file, err := os.Create(target)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(file, source)
-		return errors.Join(err, file.Close())
-	}))
 }
 
 // backupsRestore drills everything that looks like a backup.

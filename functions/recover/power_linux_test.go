@@ -13,6 +13,7 @@ import (
 
 	"tablekeeper/functions"
 	"tablekeeper/functions/functionstest"
+	"tablekeeper/storage/childtest"
 	"tablekeeper/storage/disktest"
 	"tablekeeper/storage/shelf"
 	"tablekeeper/storage/table"
@@ -30,7 +31,7 @@ func newOutlet(t *testing.T, kind string) *outlet {
 	if functionstest.Race {
 		t.Skip("SKIPPED under -race: it says nothing about the disk")
 	}
-	needStrace(t)
+	childtest.NeedStrace(t)
 	o := &outlet{t: t, image: disktest.Image(t, kind, 320<<20)} // xfs needs 300 MB
 	o.dir = disktest.Mount(t, "-o", "loop", o.image)
 	return o
@@ -96,7 +97,7 @@ func powerCutDuringRecovery(t *testing.T, o *outlet) {
 				w.Must(serveOnce(w.Dir, w.BucketDir)) // the copy gets a ledger of its own
 				tc.damage(w)
 				o.sync()
-				killed := killedAt(t, n, w.Dir, w.BucketDir)
+				killed := childtest.Killed(t, diskCalls, n, "serve", w.Dir, w.BucketDir)
 				o.cut()
 				lost := w.reopen(latest, stored, !killed)
 				w.Dir = before

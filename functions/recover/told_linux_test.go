@@ -2,12 +2,9 @@ package recover
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,27 +15,10 @@ import (
 
 	"tablekeeper/functions"
 	"tablekeeper/functions/functionstest"
-	"tablekeeper/storage/archive"
-	"tablekeeper/storage/bucket/dir"
+	"tablekeeper/storage/childtest"
 	"tablekeeper/storage/shelf"
 	"tablekeeper/storage/table"
 )
-
-const recordVariable = "RECOVER_TEST_RECORD"
-
-// TestRecordingChild is not a test of its own: it is a service that recovers one table and records what it did, to be killed.
-func TestRecordingChild(t *testing.T) {
-	role := os.Getenv(recordVariable)
-	if role == "" {
-		t.Skip("only for other tests")
-	}
-	words := strings.Split(role, "\n")
-	if err := recordOnce(words[0], words[1], words[2], words[3]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
 
 // moments around the end of a recovery, at which a child dies.
 var lastMoments = []string{"before the state", "after the state", "before the record", "after the record"}
@@ -89,20 +69,11 @@ func record(path, tablePath string, e Entry) error {
 // recordOnce is a start of the service: it tells what is untold, opens the table, and waits until it serves.
 func recordOnce(tables, bucket, records, die string) error {
 	ctx := context.Background()
-	s, err := shelf.Open([]shelf.Source{{Path: tables}}, shelf.Options{})
+	s, sources, err := openHouse(ctx, tables, bucket)
 	if err != nil {
 		return err
 	}
-	if _, err := s.Refresh(ctx); err != nil {
-		return err
-	}
-	objects, err := dir.Open(bucket)
-	if err != nil {
-		return err
-	}
-	f := New(Config{
-		Shelf: mortal{s, die}, Sources: []Source{{Catalogue: archive.NewCatalogue(objects, archive.CatalogueOptions{}), Bucket: functionstest.BucketName}}, Remember: true,
-	})
+	f := New(Config{Shelf: mortal{s, die}, Sources: sources, Remember: true})
 	path := filepath.Join(tables, owned+".db")
 	var one sync.Mutex // the table's lock
 	handle, err := s.Own(ctx, owned, path, shelf.OwnOptions{
@@ -132,14 +103,7 @@ func recordOnce(tables, bucket, records, die string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := handle.Scrub(ctx, table.ScrubOptions{}); err != nil && !errors.Is(err, table.ErrCorrupt) {
-		return err
-	}
-	err = handle.Read(ctx, func(tx *sql.Tx) error {
-		var n int
-		return tx.QueryRowContext(ctx, "SELECT count(*) FROM items").Scan(&n)
-	})
-	return errors.Join(err, s.CloseOwned())
+	return errors.Join(scrubUntilServed(ctx, handle), s.CloseOwned())
 }
 
 // recordedLoss tells whether a loss is in the records, which are emptied.
@@ -167,7 +131,7 @@ func TestALossIsToldWheneverItIsKilled(t *testing.T) {
 	if functionstest.Race {
 		t.Skip("runs in the pass without the race detector")
 	}
-	needStrace(t)
+	childtest.NeedStrace(t)
 	for name, damage := range map[string]func(w *ward){
 		// Of this the last rung but one is left, which loses what was written since the backup.
 		"restore": func(w *ward) { w.scribble(0, slices.Repeat([]byte("garbage!"), 20*512)) },
@@ -245,14 +209,7 @@ func (w *ward) loseWAL() {
 func (w *ward) killedRecording(n int, records string) bool {
 	w.T.Helper()
 	if n > 0 {
-		return killedAtIn(w.T, n, "TestRecordingChild", recordVariable, w.Dir, w.BucketDir, records, "")
+		return childtest.Killed(w.T, diskCalls, n, "record", w.Dir, w.BucketDir, records, "")
 	}
-	cmd := exec.CommandContext(w.T.Context(), os.Args[0], "-test.run=^TestRecordingChild$")
-	cmd.Env = append(os.Environ(), recordVariable+"="+strings.Join([]string{w.Dir, w.BucketDir, records, lastMoments[-n]}, "\n"))
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() == 1) {
-		w.T.Fatalf("%s: %v: %s", lastMoments[-n], err, out)
-	}
-	return err != nil
+	return childtest.Dead(w.T, "record", w.Dir, w.BucketDir, records, lastMoments[-n])
 }

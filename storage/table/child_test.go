@@ -10,26 +10,15 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"testing"
-)
 
-// childVariable holds what this binary is to do in the role of another process, words separated by newlines.
-const childVariable = "TABLE_TEST_CHILD"
+	"tablekeeper/storage/childtest"
+)
 
 // TestChild is not a test of its own: it is the other process.
 func TestChild(t *testing.T) {
-	role := os.Getenv(childVariable)
-	if role == "" {
-		t.Skip("only for other tests")
-	}
-	words := strings.Split(role, "\n")
 	runtime.LockOSThread() // calls are counted by thread
-	if err := children[words[0]](words[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	childtest.Run(t, children)
 }
 
 var children = map[string]func(words []string) error{
@@ -114,20 +103,10 @@ func writeUntilTold(words []string) error {
 	}
 }
 
-func childCommand(t testing.TB, words ...string) *exec.Cmd {
-	t.Helper()
-	self, err := os.Executable()
-	must(t, err)
-	// Not with the test's context: a cleanup lets it go on, and waits for its end.
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), self, "-test.run=^TestChild$")
-	cmd.Env = append(os.Environ(), childVariable+"="+strings.Join(words, "\n"), "GOMAXPROCS=1", "GORACE=atexit_sleep_ms=0")
-	return cmd
-}
-
 // startChild returns when the child is ready. end lets it go on and waits for its end.
 func startChild(t testing.TB, words ...string) (pid int, end func()) {
 	t.Helper()
-	return start(t, childCommand(t, words...), "")
+	return start(t, childtest.Command(t, words...), "")
 }
 
 // start runs a program until it says ready.

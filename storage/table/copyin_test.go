@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tablekeeper/storage/childtest"
 )
 
 func init() {
@@ -227,7 +229,7 @@ func TestCopyInUnderAWriter(t *testing.T) {
 			if raceEnabled {
 				rounds, rest = 3, "3000"
 			}
-			writer := childCommand(t, "write in bursts", path, rest)
+			writer := childtest.Command(t, "write in bursts", path, rest)
 			stdin, err := writer.StdinPipe()
 			must(t, err)
 			stdout, err := writer.StdoutPipe()

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"tablekeeper/storage/childtest"
 )
 
 func init() {
@@ -82,7 +84,7 @@ func TestCutKilledAtEachCall(t *testing.T) {
 				continue
 			}
 			path, acks = ownedToKill(t)
-			if !killed(t, name, n, "compact owned", path, acks) {
+			if !childtest.Killed(t, name, n, "compact owned", path, acks) {
 				break
 			}
 			kills++
@@ -223,7 +225,7 @@ func TestRealPowerCutShowsMissingSyncsOfTheCut(t *testing.T) {
 // foreignWriter is another process that commits rows 1, 2, 3 and so on into the SQL table written, and says so.
 func foreignWriter(t *testing.T, path string) (acked func() int) {
 	t.Helper()
-	cmd := childCommand(t, "write until told", path)
+	cmd := childtest.Command(t, "write until told", path)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	must(t, err)

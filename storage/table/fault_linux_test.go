@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tablekeeper/storage/childtest"
 )
 
 // Each call that changes the disk fails once. Whatever becomes of the run, the table's content stands and nothing is left
@@ -42,7 +44,7 @@ func TestEachCallFails(t *testing.T) {
 					content := make()
 					code := []string{"ENOSPC", "EIO"}[i%2]
 					inject := fmt.Sprintf("inject=%s:error=%s:when=%d", call, code, n)
-					out, err := strace(t, []string{c.role, path}, "-o", os.DevNull, "-e", "trace="+call, "-e", inject).CombinedOutput()
+					out, err := childtest.Strace(t, []string{c.role, path}, "-o", os.DevNull, "-e", "trace="+call, "-e", inject).CombinedOutput()
 					tries++
 					if err != nil {
 						surfaced++

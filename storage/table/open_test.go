@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"modernc.org/sqlite"
+
+	"tablekeeper/storage/childtest"
 )
 
 func TestOpenRefuses(t *testing.T) {
@@ -122,7 +124,7 @@ func TestLocksSurviveAClose(t *testing.T) {
 	must(t, c.exec(t.Context(), "BEGIN EXCLUSIVE"))
 	_, err = ReadToken(path)
 	must(t, err)
-	cmd := childCommand(t, "hold", path, "INSERT INTO a VALUES (1)")
+	cmd := childtest.Command(t, "hold", path, "INSERT INTO a VALUES (1)")
 	if out, err := cmd.CombinedOutput(); err == nil {
 		t.Errorf("another process wrote under our lock: %s", out)
 	}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"tablekeeper/storage/childtest"
 )
 
 var overwritten = []variety{varieties[0], varieties[1], varieties[2], varieties[3]}
@@ -172,7 +174,7 @@ func TestOverwriteLosesNoCommit(t *testing.T) {
 			s := scene{table: filepath.Join(dir, "a.db"), fresh: filepath.Join(dir, "new")}
 			makeContent(t, s.table, "old", "PRAGMA journal_mode="+mode, "CREATE TABLE written(n)")
 			makeContent(t, s.fresh, "new", "CREATE TABLE written(n)")
-			writer := childCommand(t, "write until told", s.table)
+			writer := childtest.Command(t, "write until told", s.table)
 			stdin, err := writer.StdinPipe()
 			must(t, err)
 			stdout, err := writer.StdoutPipe()

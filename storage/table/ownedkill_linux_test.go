@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"tablekeeper/storage/childtest"
 )
 
 func init() {
@@ -107,7 +109,7 @@ func TestOwnerKilledAtEachCall(t *testing.T) {
 				continue
 			}
 			path, acks = ownedToKill(t)
-			if !killed(t, name, n, "own", path, acks) {
+			if !childtest.Killed(t, name, n, "own", path, acks) {
 				break
 			}
 			kills++
@@ -187,7 +189,7 @@ func countRows(t *testing.T, path string) int {
 // runUntilKilled kills the owner once it has acknowledged so many rows, and returns how many it had acknowledged in the end.
 func runUntilKilled(t *testing.T, path string, after int) (acked int) {
 	t.Helper()
-	cmd := childCommand(t, "own until killed", path)
+	cmd := childtest.Command(t, "own until killed", path)
 	cmd.Env = append(cmd.Env, "GOMAXPROCS=2")
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
@@ -244,7 +246,7 @@ func TestOwnerMeetsErrorAtEachCall(t *testing.T) {
 			tried++
 			path, acks = ownedToKill(t)
 			at := fmt.Sprintf("%s %d fails", name, n)
-			out, err := strace(t, []string{"own despite errors", path, acks}, "-o", os.DevNull, "-e", "trace="+name,
+			out, err := childtest.Strace(t, []string{"own despite errors", path, acks}, "-o", os.DevNull, "-e", "trace="+name,
 				"-e", fmt.Sprintf("inject=%s:error=%s:when=%d", name, errno, n)).CombinedOutput()
 			if err != nil {
 				t.Fatalf("%s: %v\n%s", at, err, out)

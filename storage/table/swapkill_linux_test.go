@@ -1,18 +1,15 @@
 package table
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
-	"tablekeeper/storage/disktest"
+	"tablekeeper/storage/childtest"
 )
 
 // killCalls are the system calls by which a disk changes.
@@ -26,7 +23,7 @@ var traceLine = regexp.MustCompile(`^(\d+) +([a-z0-9_]+)\((.*)`)
 func traceChild(t *testing.T, dir string, words ...string) map[string][]int {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "strace.log")
-	out, err := strace(t, words, "-y", "-o", log, "-e", "trace="+strings.Join(killCalls, ",")).CombinedOutput()
+	out, err := childtest.Strace(t, words, "-y", "-o", log, "-e", "trace="+strings.Join(killCalls, ",")).CombinedOutput()
 	if err != nil {
 		t.Fatalf("strace: %v\n%s", err, out)
 	}
@@ -47,42 +44,13 @@ func traceChild(t *testing.T, dir string, words ...string) map[string][]int {
 	return found
 }
 
-func strace(t *testing.T, words []string, args ...string) *exec.Cmd {
-	child := childCommand(t, words...)
-	cmd := exec.CommandContext(t.Context(), "strace", append(append([]string{"-f", "-qq"}, args...), child.Args...)...)
-	cmd.Env = child.Env
-	return cmd
-}
-
-// needStrace skips the test where no process may be traced.
+// needStrace ends a test where no process may be traced, or strace does not see its calls.
 func needStrace(t *testing.T) {
 	t.Helper()
-	strace := needTool(t, "strace")
-	if out, err := exec.CommandContext(t.Context(), strace, "-o", os.DevNull, "true").CombinedOutput(); err != nil {
-		disktest.Missing(t, fmt.Errorf("strace may not trace here: %w: %s", err, out))
-	}
 	if raceEnabled {
 		t.Skip("SKIPPED under -race: it says nothing about other processes")
 	}
-}
-
-// killed runs a child and kills it at the n-th call of a name. false: it never made so many.
-func killed(t *testing.T, name string, n int, words ...string) bool {
-	t.Helper()
-	inject := fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", name, n)
-	out, err := strace(t, words, "-o", os.DevNull, "-e", "trace="+name, "-e", inject).CombinedOutput()
-	if err == nil {
-		return false
-	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		t.Fatalf("strace: %v", err)
-	}
-	// strace ends by the signal that its child ended by.
-	if status, ok := exit.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
-		t.Fatalf("killed at %s %d: %v\n%s", name, n, err, out)
-	}
-	return true
+	childtest.NeedStrace(t)
 }
 
 // killAtEachCall runs a role in a child that is killed at each of its calls, calls after what has to be true then, and returns how
@@ -94,7 +62,7 @@ func killAtEachCall(t *testing.T, prepare func(t *testing.T) (dir string, words 
 	for _, name := range killCalls {
 		for _, n := range calls[name] {
 			dir, words := prepare(t)
-			if !killed(t, name, n, words...) {
+			if !childtest.Killed(t, name, n, words...) {
 				break
 			}
 			kills++
@@ -119,7 +87,7 @@ func TestSwapKilledAtEachCall(t *testing.T) {
 				return filepath.Dir(s.table), []string{"swap", s.table, s.fresh}
 			}, func(t *testing.T, _, at string) {
 				// In a process of its own: nothing of this one may hold the dead one's locks, or have seen its files.
-				if out, err := childCommand(t, "resume", s.table).CombinedOutput(); err != nil {
+				if out, err := childtest.Command(t, "resume", s.table).CombinedOutput(); err != nil {
 					t.Fatalf("%s: resume: %v\n%s", at, err, out)
 				}
 				seen[check(t, s, v)]++
@@ -183,7 +151,7 @@ func TestOverwriteKilledAtEachCall(t *testing.T) {
 				s = stage(t, v)
 				return filepath.Dir(s.table), []string{"overwrite", s.table, s.fresh}
 			}, func(t *testing.T, _, at string) {
-				if out, err := childCommand(t, "resume", s.table).CombinedOutput(); err != nil {
+				if out, err := childtest.Command(t, "resume", s.table).CombinedOutput(); err != nil {
 					t.Fatalf("%s: resume: %v\n%s", at, err, out)
 				}
 				// SQLite's own recovery comes with the first reader. A copy of what is still in place may be kept.

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"tablekeeper/storage/childtest"
 )
 
 func init() { children["write"] = writeAlways }
@@ -61,7 +63,7 @@ type writer struct {
 // startWriter has another process write to log(n INTEGER PRIMARY KEY, filler BLOB).
 func startWriter(t *testing.T, path, pragmas string) *writer {
 	t.Helper()
-	return watch(t, path, childCommand(t, "write", path, pragmas))
+	return watch(t, path, childtest.Command(t, "write", path, pragmas))
 }
 
 func watch(t *testing.T, path string, cmd *exec.Cmd) *writer {
