@@ -22,7 +22,7 @@ var ErrGeneration = errors.New("the WAL was restarted before its frames were set
 //	Settle()        all of it is in the main file: the last version of each page is the only one left
 //
 // A checkpoint that stops short, for a reader's sake, settles nothing: SQLite then passes over pages that have a newer
-// version beyond the point where it stops, so that any of the versions may be in the file.
+// version beyond the point where it stops. What it says of the others is for Moved.
 //
 // A sum of 0 means that the page's sum is not known, and every content is accepted.
 type Ledger struct {
@@ -46,6 +46,11 @@ type Ledger struct {
 	least    uint32  // smallest size that a pending transaction gives the table; 0: none does
 	revision uint64  // of what Accepts and Pages say
 	versions map[uint32][]uint32
+
+	// What Moved has said.
+	moved   uint32          // frames of gen
+	arrived map[uint32]bool // pages that the main file has in the first of their versions, or a later one
+	reach   uint32          // the last of them
 }
 
 // maxJump is by how many pages a table may outgrow the frames that are known of it. SQLite writes every page that it adds
@@ -183,7 +188,7 @@ func (l *Ledger) admit(r record) error {
 
 func (l *Ledger) stage(r record) {
 	if r.gen != l.gen {
-		l.gen, l.staged = r.gen, r.first-1
+		l.gen, l.staged, l.moved = r.gen, r.first-1, 0
 	}
 	if l.versions == nil {
 		l.versions = make(map[uint32][]uint32)
@@ -194,6 +199,9 @@ func (l *Ledger) stage(r record) {
 		l.versions[f.Page] = append(l.versions[f.Page], f.Sum)
 		if f.Pages > 0 && (l.least == 0 || f.Pages < l.least) {
 			l.least = f.Pages
+		}
+		if f.Pages > 0 {
+			l.depart(f.Pages)
 		}
 	}
 	l.im.clean = Clean{}
@@ -213,6 +221,7 @@ func (l *Ledger) settle() {
 	l.pending, l.least = nil, 0
 	l.revision++
 	clear(l.versions)
+	l.depart(0)
 }
 
 func (l *Ledger) setSum(page, sum uint32) {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 	"time"
 )
@@ -19,14 +20,18 @@ func (l *Ledger) certain() int {
 func (l *Ledger) Certain() (pages uint32, revision uint64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return uint32(l.certain()), l.revision
+	return max(uint32(l.certain()), l.reach), l.revision
 }
 
-// Accepts reports whether the main file may hold a page with this sum: the settled one, or that of a staged frame. A page whose
-// sum is not known is accepted, and so is one beyond the table's end, or one that a staged transaction cuts off.
+// Accepts reports whether the main file may hold a page with this sum: the settled one, or that of a staged frame; of a page that has been
+// moved, see Moved, that version or a later one. A page whose sum is not known is accepted, and so is one beyond the table's end, or one
+// that a staged transaction cuts off.
 func (l *Ledger) Accepts(page, sum uint32) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	if l.arrived[page] {
+		return slices.Contains(l.versions[page], sum)
+	}
 	if page == 0 || int64(page) > int64(l.certain()) {
 		return true
 	}
@@ -47,12 +52,12 @@ func (l *Ledger) Settled(page uint32) (sum uint32, known bool) {
 }
 
 // Versions are the sums of which the main file may hold one for the page, oldest first: the settled one, if it is known, and those of the
-// staged frames.
+// staged frames; of a page that has been moved, that version and later ones.
 func (l *Ledger) Versions(page uint32) []uint32 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var all []uint32
-	if page > 0 && int64(page) <= int64(len(l.im.sums)) && l.im.sums[page-1] != 0 {
+	if page > 0 && int64(page) <= int64(len(l.im.sums)) && l.im.sums[page-1] != 0 && !l.arrived[page] {
 		all = append(all, l.im.sums[page-1])
 	}
 	return append(all, l.versions[page]...)
@@ -73,18 +78,23 @@ func (l *Ledger) Final(last uint32, more []Frame) Sums {
 	return sums
 }
 
-// InFlight reports whether a newer version of the page is staged and not settled.
+// InFlight reports whether somebody may write another version of the page into the main file now: one that is staged, and neither settled
+// nor moved.
 func (l *Ledger) InFlight(page uint32) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return len(l.versions[page]) > 0
+	versions := len(l.versions[page])
+	if l.arrived[page] {
+		versions--
+	}
+	return versions > 0
 }
 
-// Pages is the number of pages in the main file, as far as settled.
+// Pages is the number of pages in the main file, as far as they are settled or moved.
 func (l *Ledger) Pages() uint32 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return uint32(len(l.im.sums))
+	return max(uint32(len(l.im.sums)), l.reach)
 }
 
 // PageSize is in bytes.
@@ -148,7 +158,7 @@ func chainOf(b []byte) uint32 { return binary.LittleEndian.Uint32(b[headerSize-4
 func (l *Ledger) Freeze() func(page, sum uint32) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	frozen := &Ledger{least: l.least, versions: make(map[uint32][]uint32, len(l.versions))}
+	frozen := &Ledger{least: l.least, versions: make(map[uint32][]uint32, len(l.versions)), arrived: maps.Clone(l.arrived)}
 	frozen.im.sums = slices.Clone(l.im.sums)
 	for page, sums := range l.versions {
 		frozen.versions[page] = slices.Clone(sums)

@@ -150,6 +150,7 @@ func (l *Ledger) Readopt(found map[uint32]uint32, pages uint32, gen Generation, 
 		}
 	}
 	l.pending, l.least, l.versions, l.gen, l.staged = nil, 0, nil, Generation{}, 0
+	l.depart(0)
 	if len(found) > 0 {
 		l.im.since = now.UnixMilli()
 	}
