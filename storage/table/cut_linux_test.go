@@ -67,63 +67,20 @@ func holdOpen(words []string) error {
 	return db.Close()
 }
 
-// TestCutKilledAtEachCall tries every eighth call, another eighth of them on another day; with TABLE_TEST_THOROUGH=1 every one.
+// TestCutKilledAtEachCall tries every eighth call.
 func TestCutKilledAtEachCall(t *testing.T) {
 	needStrace(t)
 	t.Parallel()
-	stride, offset := 8, time.Now().YearDay()
-	if os.Getenv("TABLE_TEST_THOROUGH") != "" {
-		stride = 1
-	}
-	path, acks := ownedToKill(t)
-	calls := traceChild(t, filepath.Dir(path), "compact owned", path, acks)
-	tried, kills := 0, 0
-	for _, name := range killCalls {
-		for _, n := range calls[name] {
-			if tried++; (tried+offset)%stride != 0 {
-				continue
-			}
-			path, acks = ownedToKill(t)
-			if !childtest.Killed(t, name, n, "compact owned", path, acks) {
-				break
-			}
-			kills++
-			b, err := os.ReadFile(acks)
-			if err != nil && !os.IsNotExist(err) {
-				t.Fatal(err)
-			}
-			afterCutKilled(t, path, 40+len(b), fmt.Sprintf("killed at %s %d", name, n))
-			if t.Failed() {
-				return
-			}
+	killOwner(t, "compact owned", 8, func(path string, acked int, at string) {
+		table, _ := openAfterKill(t, path, acked, at)
+		if report, err := Check(t.Context(), path, CheckOptions{}); err != nil || !report.OK {
+			t.Fatalf("%s: %+v, %v", at, report, err)
 		}
-	}
-	t.Logf("%d kills at %d calls", kills, tried)
-	if kills < tried/stride/2 || tried < 60 {
-		t.Error("the compaction was not killed at its work")
-	}
-}
-
-func afterCutKilled(t *testing.T, path string, acked int, at string) {
-	t.Helper()
-	table, err := Open(t.Context(), path, quietOwned)
-	if err != nil {
-		t.Fatalf("%s: %v", at, err)
-	}
-	if n := ownedInt(t, table, "SELECT count(*) FROM t"); n != acked && n != acked+1 {
-		t.Fatalf("%s: %d rows, %d were acknowledged", at, n, acked)
-	}
-	settleOwned(t, table)
-	if done, err := table.Scrub(t.Context(), ScrubOptions{}); err != nil || len(done.Bad) > 0 {
-		t.Fatalf("%s: false alarm: %v, %v", at, done.Bad, err)
-	}
-	if report, err := Check(t.Context(), path, CheckOptions{}); err != nil || !report.OK {
-		t.Fatalf("%s: %+v, %v", at, report, err)
-	}
-	if err := table.Close(); err != nil {
-		t.Fatalf("%s: %v", at, err)
-	}
-	checkCutLitter(t, path)
+		if err := table.Close(); err != nil {
+			t.Fatalf("%s: %v", at, err)
+		}
+		checkCutLitter(t, path)
+	})
 }
 
 // cutPowerInCut cuts the power for real before call n of a cut, or after its end and one more row. It says what is wrong afterwards.

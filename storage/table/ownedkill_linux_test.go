@@ -63,9 +63,51 @@ func ownAndCheckpoint(words []string) error {
 	return table.Close()
 }
 
-// afterKill is what must be true once the owner of a table was killed: no false alarm, no acknowledged row lost, and a flip
-// made afterwards is found.
-func afterKill(t *testing.T, path string, acked int, rng *rand.Rand, at string) (unproven int) {
+// today tells which of many cases are tried: one of every few, others on another day; with TABLE_TEST_THOROUGH=1 all.
+func today(every int) func(i int) bool {
+	if os.Getenv("TABLE_TEST_THOROUGH") != "" {
+		every = 1
+	}
+	day := time.Now().YearDay()
+	return func(i int) bool { return (i+day)%every == 0 }
+}
+
+// killOwner kills the owner of a table, in a role, at one call of every few by which it changes the disk. after gets the table, and how
+// many rows were acknowledged.
+func killOwner(t *testing.T, role string, every int, after func(path string, acked int, at string)) {
+	t.Helper()
+	path, acks := ownedToKill(t)
+	calls, chosen := traceChild(t, filepath.Dir(path), role, path, acks), today(every)
+	all, tried, kills := 0, 0, 0
+	for _, name := range killCalls {
+		for _, n := range calls[name] {
+			if all++; !chosen(all) {
+				continue
+			}
+			tried++
+			path, acks = ownedToKill(t)
+			if !childtest.Killed(t, name, n, role, path, acks) {
+				break
+			}
+			kills++
+			b, err := os.ReadFile(acks)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			after(path, 40+len(b), fmt.Sprintf("killed at %s %d", name, n))
+			if t.Failed() {
+				return
+			}
+		}
+	}
+	t.Logf("%d kills at %d calls", kills, all)
+	if kills < tried/2 || all < 60 {
+		t.Error("the owner was not killed at its work")
+	}
+}
+
+// openAfterKill opens a table whose owner was killed: no acknowledged row is lost, and there is no false alarm.
+func openAfterKill(t *testing.T, path string, acked int, at string) (*Table, Scrubbed) {
 	t.Helper()
 	table, err := Open(t.Context(), path, quietOwned)
 	if err != nil {
@@ -79,6 +121,13 @@ func afterKill(t *testing.T, path string, acked int, rng *rand.Rand, at string) 
 	if err != nil || len(done.Bad) > 0 {
 		t.Fatalf("%s: false alarm: %v, %v", at, done.Bad, err)
 	}
+	return table, done
+}
+
+// afterKill is what must be true once the owner of a table was killed, and that a flip made afterwards is found.
+func afterKill(t *testing.T, path string, acked int, rng *rand.Rand, at string) (unproven int) {
+	t.Helper()
+	table, done := openAfterKill(t, path, acked, at)
 	bit := rng.Int64N(done.Bytes * 8)
 	flipOwned(t, path, bit)
 	if done, err := table.Scrub(t.Context(), ScrubOptions{}); err != nil || !slices.Equal(done.Bad, []uint32{uint32(bit/8/4096) + 1}) {
@@ -91,40 +140,21 @@ func afterKill(t *testing.T, path string, acked int, rng *rand.Rand, at string) 
 	return done.Unproven
 }
 
-// TestOwnerKilledAtEachCall tries every fifth call, another fifth of them on another day; with TABLE_TEST_THOROUGH=1 every one.
+// TestOwnerKilledAtEachCall tries every fifth call.
 func TestOwnerKilledAtEachCall(t *testing.T) {
 	needStrace(t)
 	t.Parallel()
-	stride, offset := 5, time.Now().YearDay()
-	if os.Getenv("TABLE_TEST_THOROUGH") != "" {
-		stride = 1
-	}
 	rng := rand.New(rand.NewPCG(3, 4))
-	path, acks := ownedToKill(t)
-	calls := traceChild(t, filepath.Dir(path), "own", path, acks)
-	tried, kills, unproven := 0, 0, 0
-	for _, name := range killCalls {
-		for _, n := range calls[name] {
-			if tried++; (tried+offset)%stride != 0 {
-				continue
-			}
-			path, acks = ownedToKill(t)
-			if !childtest.Killed(t, name, n, "own", path, acks) {
-				break
-			}
-			kills++
-			b, err := os.ReadFile(acks)
-			if err != nil && !os.IsNotExist(err) {
-				t.Fatal(err)
-			}
-			if afterKill(t, path, 40+len(b), rng, fmt.Sprintf("killed at %s %d", name, n)) > 0 {
-				unproven++
-			}
+	kills, unproven := 0, 0
+	killOwner(t, "own", 5, func(path string, acked int, at string) {
+		kills++
+		if afterKill(t, path, acked, rng, at) > 0 {
+			unproven++
 		}
-	}
-	t.Logf("%d kills at %d calls; after %d of them some pages were unproven", kills, tried, unproven)
-	if kills < tried/stride/2 || tried < 60 || unproven*5 > kills {
-		t.Error("the owner was not killed at its work, or proved too little afterwards")
+	})
+	t.Logf("after %d of them some pages were unproven", unproven)
+	if unproven*5 > kills {
+		t.Error("too little is proven after a kill")
 	}
 }
 
@@ -230,17 +260,14 @@ func ownDespiteErrors(words []string) error {
 func TestOwnerMeetsErrorAtEachCall(t *testing.T) {
 	needStrace(t)
 	t.Parallel()
-	stride, offset := 4, time.Now().YearDay()
-	if os.Getenv("TABLE_TEST_THOROUGH") != "" {
-		stride = 1
-	}
+	chosen := today(4)
 	rng := rand.New(rand.NewPCG(7, 8))
 	path, acks := ownedToKill(t)
 	calls := traceChild(t, filepath.Dir(path), "own despite errors", path, acks)
 	tried, unproven := 0, 0
 	for name, errno := range map[string]string{"pwrite64": "ENOSPC", "fsync": "EIO", "fdatasync": "EIO", "ftruncate": "EIO", "renameat": "EIO", "rename": "EIO"} {
 		for i, n := range calls[name] {
-			if (i+offset)%stride != 0 {
+			if !chosen(i) {
 				continue
 			}
 			tried++
