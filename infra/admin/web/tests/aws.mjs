@@ -2,36 +2,20 @@
 // A POST to WORK has a worker do what is in the queue of backups (cmd/bootstrap/page_test.go). The first step that fails ends the process with status 1.
 
 import assert from "node:assert/strict";
-import { chromium } from "playwright-core";
+
+import { open } from "./browser.mjs";
 
 const [, , base, token, workURL, shots] = process.argv;
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--ignore-certificate-errors"],
-});
-const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ignoreHTTPSErrors: true });
-context.setDefaultTimeout(60_000);
-const page = await context.newPage();
-await page.clock.install(); // so that nobody waits for the page's next look
-const faults = [];
 let refused = true; // the first question is whether we are signed in, and the browser says on its console that we are not
-page.on("pageerror", (e) => faults.push("error on the page: " + e.message));
-page.on("console", (m) => { if (m.type() === "error" && !(refused && m.text().includes("401"))) faults.push("console: " + m.text() + " " + m.location().url); });
+const { browser, context, page, faults, step } = await open({
+  args: ["--ignore-certificate-errors"],
+  options: { ignoreHTTPSErrors: true },
+  pardoned: (text) => refused && text.includes("401"),
+  failed: shots && shots + "/aws-failed.png",
+});
+await page.clock.install(); // so that nobody waits for the page's next look
 page.on("response", (r) => { if (r.status() >= 400 && !(refused && r.status() === 401)) faults.push(r.status() + " " + r.url()); });
 page.on("websocket", (s) => faults.push("a stream is asked for: " + s.url()));
-
-async function step(name, work) {
-  const begun = Date.now();
-  try {
-    await work();
-    assert.deepEqual(faults, []);
-    console.log(`ok: ${name} (${Date.now() - begun} ms)`);
-  } catch (e) {
-    if (shots) await page.screenshot({ path: shots + "/aws-failed.png" }).catch(() => {});
-    console.log("failed: " + name + "\n" + e.stack + "\n" + faults.join("\n") + "\n" + (await page.locator("body").innerText().catch(() => "")));
-    process.exit(1);
-  }
-}
 
 const shot = (name) => (shots ? page.screenshot({ path: `${shots}/aws-${name}.png` }) : undefined);
 

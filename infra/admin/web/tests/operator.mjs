@@ -4,37 +4,19 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { chromium } from "playwright-core";
+
+import { open } from "./browser.mjs";
 
 const [, , base, token, stageURL, shots] = process.argv;
 const nine = ["agent_mailbox", "agent_channels", "channel_history", "task_queue", "task_dead_letter", "thread_messages", "thread_replies", "message_history", "config"];
 const axe = readFileSync(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"],
-});
-const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
-context.setDefaultTimeout(60_000);
-await context.grantPermissions(["notifications"], { origin: base });
-const page = await context.newPage();
-const faults = [];
-page.on("pageerror", (e) => faults.push("error on the page: " + e.message));
 let troubled = false; // the service is down, or refuses what it should: the browser says so on its console
-page.on("console", (m) => { if (m.type() === "error" && !troubled && !m.text().includes("WebSocket")) faults.push("console: " + m.text() + " " + m.location().url); });
-
-async function step(name, work) {
-  const begun = Date.now();
-  try {
-    await work();
-    assert.deepEqual(faults, []);
-    console.log(`ok: ${name} (${Date.now() - begun} ms)`);
-  } catch (e) {
-    if (shots) await page.screenshot({ path: shots + "/failed.png" }).catch(() => {});
-    console.log("failed: " + name + "\n" + e.stack + "\n" + faults.join("\n") + "\n" + (await page.locator("body").innerText().catch(() => "")));
-    process.exit(1);
-  }
-}
+const { browser, context, page, faults, step } = await open({
+  pardoned: (text) => troubled || text.includes("WebSocket"),
+  failed: shots && shots + "/failed.png",
+});
+await context.grantPermissions(["notifications"], { origin: base });
 
 /** trouble lets the console say what it wants while something is done. */
 async function trouble(work) {
