@@ -29,8 +29,9 @@ type localFile struct {
 	file    *os.File
 	durable bool // it is going to be synced
 
-	mu  sync.Mutex
-	err error
+	mu     sync.Mutex
+	err    error
+	unsent stretch
 }
 
 // WriteAt writes to the file.
@@ -38,9 +39,42 @@ func (l *localFile) WriteAt(p []byte, off int64) (int, error) {
 	n, err := l.file.WriteAt(p, off)
 	l.note(err)
 	if l.durable && err == nil {
-		startWriting(l.file, off, int64(n))
+		l.send(off, int64(n))
 	}
 	return n, err
+}
+
+// send has the kernel begin to send to the disk what has been written, several megabytes at a time.
+func (l *localFile) send(off, n int64) {
+	l.mu.Lock()
+	whole, enough := l.unsent.add(off, n)
+	l.mu.Unlock()
+	if enough {
+		startWriting(l.file, whole.first, whole.end-whole.first)
+	}
+}
+
+// sendBytes is how much is written before the kernel is told: telling it of each piece, which between free pages may be a single page, costs half
+// as much as writing it.
+const sendBytes = 8 << 20
+
+// stretch is where writes went that come in about the order of the file.
+type stretch struct {
+	first, end int64 // the range that has them all
+	bytes      int64 // how many they are
+}
+
+// add takes a write in. When they are enough, it gives the range that has them all, and starts anew.
+func (s *stretch) add(off, n int64) (whole stretch, enough bool) {
+	if s.bytes == 0 {
+		s.first, s.end = off, off
+	}
+	s.first, s.end, s.bytes = min(s.first, off), max(s.end, off+n), s.bytes+n
+	if s.bytes < sendBytes {
+		return stretch{}, false
+	}
+	whole, *s = *s, stretch{}
+	return whole, true
 }
 
 // Truncate sets the file's length.
