@@ -48,7 +48,8 @@ type Reader struct {
 	sumsAt   []int64 // of each frame of page sums, and the end of the last
 	workers  int
 
-	decoder func() (*zstd.Decoder, error)
+	decoder       func() (*zstd.Decoder, error)
+	skipFrameSums bool
 
 	mu   sync.Mutex
 	sums ledger.Sums // once read
@@ -171,8 +172,16 @@ func (r *Reader) newDecoder() (*zstd.Decoder, error) {
 		zstd.WithDecoderConcurrency(r.workers),
 		zstd.WithDecodeAllCapLimit(true),
 		zstd.WithDecoderMaxMemory(FrameSize),
+		zstd.IgnoreChecksum(r.skipFrameSums),
 		zstd.WithDecoderLowmem(true))
 }
+
+// SkipFrameSums leaves alone the checksum that zstd keeps of each frame. Restore
+// and Stream see any change of the content without it: each page has its sum,
+// and the whole its SHA-256. A frame whose content is right and whose checksum is
+// not, which `zstd -d` refuses, is then read. It is to be called before anything
+// is read.
+func (r *Reader) SkipFrameSums() { r.skipFrameSums = true }
 
 // Manifest says what the backup holds.
 func (r *Reader) Manifest() Manifest { return r.manifest.clone() }
