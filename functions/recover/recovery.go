@@ -262,7 +262,7 @@ func (r *recovery) whyNothing() string {
 	case table.CauseJournal:
 		return "nothing is wrong with the table: a journal of another one lay beside it, and was set aside"
 	case table.CausePage, table.CauseHeader, table.CauseSQLite, table.CauseTruncated:
-		return "nothing is wrong with the table any more: newer versions of what was damaged came from the write-ahead log"
+		return "nothing is wrong with the table any more: what was damaged came from the write-ahead log"
 	default:
 		return "nothing is wrong with the table"
 	}

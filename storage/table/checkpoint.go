@@ -23,6 +23,9 @@ import (
 //	settle:     if that was the whole WAL, the old sums are forgotten
 //	advance:    once the whole WAL is moved, the pin no longer needs it, and the next writer starts it anew
 //
+// A checkpoint that stops short has moved some pages for good, all the same: whoever begins to read now has them from the main file. So the
+// ledger is told how far it came, by each advance, and what those pages were before is accepted no more.
+//
 // When the WAL starts anew, all frames of its last generation had been moved, hence were pinned, hence staged. Nothing is
 // ever missed, whatever other processes do meanwhile.
 
@@ -70,21 +73,61 @@ func (s *session) advance(ctx context.Context, check bool) (staged int, err erro
 
 var errShort = errors.New("frames that were committed fail their checksums")
 
-// length is how many frames SQLite calls committed.
-func (s *session) length(ctx context.Context) (int64, error) {
-	frames, _, err := s.gauge.walCheckpoint(ctx, "NOOP")
-	if err == nil && frames < 0 {
-		err = ErrBusy
+// length is how many frames SQLite calls committed, and how many of them were moved at that moment or soon after.
+func (s *session) length(ctx context.Context) (frames, moved int64, err error) {
+	const tries = 1000
+	for n := 0; ; n++ {
+		frames, moved, err = s.gauge.walCheckpoint(ctx, "NOOP")
+		if err == nil && frames >= 0 && moved >= 0 {
+			return frames, moved, nil
+		}
+		// SQLite does not wait here for somebody who announces a commit at this moment.
+		if err == nil && n == tries {
+			err = ErrBusy
+		}
+		if err == nil {
+			err = pause(ctx, time.Millisecond)
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("measure the WAL: %w", err)
+		}
 	}
+}
+
+// progress is how far checkpoints have come in a generation of the WAL: those that moved so many frames knew of no more than seen.
+type progress struct {
+	gen         ledger.Generation
+	moved, seen int64
+}
+
+// move moves what it may into the main file. frames is the length of the WAL, moved how much of it was moved, by whomever.
+func (s *session) move(ctx context.Context) (frames, moved int64, err error) {
+	frames, moved, err = s.spare.walCheckpoint(ctx, "PASSIVE")
 	if err != nil {
-		return 0, fmt.Errorf("measure the WAL: %w", err)
+		return frames, moved, fmt.Errorf("checkpoint: %w", err)
 	}
-	return frames, nil
+	// A generation that the tail does not know has nothing that may be moved.
+	s.moved = progress{s.tail.gen, moved, frames}
+	s.tell(s.moved, nil)
+	return frames, moved, nil
+}
+
+// tell has the ledger know what was moved. frames are those that it does not know yet; if there are more, it waits to be told again.
+func (s *session) tell(p progress, frames []ledger.Frame) {
+	if p.gen == s.tail.gen && p.moved > 0 {
+		s.ledger.Moved(p.gen, uint32(p.moved), uint32(p.seen), frames)
+	}
 }
 
 // stage makes the sums of the frames that were committed since the last time durable.
 func (s *session) stage(ctx context.Context, check bool) (int, error) {
-	length, err := s.length(ctx)
+	// Whoever has moved so much by now knew of no more than what is committed a moment later.
+	was := s.tail.gen
+	_, moved, err := s.length(ctx)
+	if err != nil {
+		return 0, err
+	}
+	length, _, err := s.length(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -96,6 +139,9 @@ func (s *session) stage(ctx context.Context, check bool) (int, error) {
 		s.tail.rewind()
 		return 0, &damage{Cause: CauseWAL, Err: fmt.Errorf("of %d frames of the WAL %d can be read: %w", length, got, errShort)}
 	}
+	// Before it learns of frames that may have been made from what was moved.
+	s.tell(s.moved, frames)
+	s.tell(progress{was, moved, length}, frames)
 	if len(frames) == 0 {
 		return 0, nil
 	}
@@ -179,9 +225,9 @@ func (s *session) settle(ctx context.Context, check bool) (bool, error) {
 		if _, err := s.advance(ctx, check); err != nil {
 			return false, err
 		}
-		frames, moved, err := s.spare.walCheckpoint(ctx, "PASSIVE")
+		frames, moved, err := s.move(ctx)
 		if err != nil {
-			return false, fmt.Errorf("checkpoint: %w", err)
+			return false, err
 		}
 		// A length of 0 is a WAL that was emptied, when all of it was moved. -1 is somebody else's checkpoint, going on.
 		if moved == int64(s.tail.frame) && moved == frames || frames == 0 {
@@ -204,7 +250,7 @@ func (s *session) bulk(ctx context.Context) error {
 	if err != nil || staged == 0 {
 		return err
 	}
-	if _, _, err = s.spare.walCheckpoint(ctx, "PASSIVE"); err != nil {
+	if _, _, err = s.move(ctx); err != nil {
 		return err
 	}
 	// SQLite syncs only a checkpoint that reached the end of the WAL, and somebody goes on writing.

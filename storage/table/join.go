@@ -86,7 +86,7 @@ func (s *session) start(ctx context.Context, t *Table, f *found, opts AttachOpti
 	if s.tail.file, err = os.Open(s.path + "-wal"); err != nil {
 		return err
 	}
-	length, err := s.length(ctx)
+	length, _, err := s.length(ctx)
 	if err != nil {
 		return err
 	}

@@ -24,8 +24,9 @@ type Scrubbed struct {
 	Unproven int      // pages whose sums were read from the file, not from what was written to it
 }
 
-// Scrub compares every page of the main file with the ledger, while reads and writes go on. Bad pages are reported as an
-// incident. They are no error of Scrub: the caller gets them all.
+// Scrub compares every page of the main file with the ledger, while reads and writes go on: all that whoever begins to read now would get
+// from there. Bad pages are reported as an incident. They are no error of Scrub: the caller gets them all. It may have to wait for a write, so
+// that it must not be called from inside one.
 func (t *Table) Scrub(ctx context.Context, opts ScrubOptions) (done Scrubbed, err error) {
 	patience := patience{limit: t.opts.RecoverWait}
 	defer patience.end()
@@ -57,6 +58,8 @@ func (s *session) scrub(ctx context.Context, opts ScrubOptions) (done Scrubbed, 
 	if err := s.sameFile(); err != nil {
 		return done, err
 	}
+	// What was moved into the file so far is to be compared. A table in which SQLite can begin nothing is compared all the same.
+	behind := s.catchUp(ctx)
 	done.Unproven, _ = s.ledger.Unproven()
 	var doubt []uint32
 	tempo := tempo{rate: opts.BytesPerSecond, wait: opts.Wait, start: time.Now()}
@@ -78,7 +81,21 @@ func (s *session) scrub(ctx context.Context, opts ScrubOptions) (done Scrubbed, 
 			return done, err
 		}
 	}
-	return done, s.confirm(ctx, doubt)
+	if err := s.confirm(ctx, doubt); err != nil {
+		return done, err
+	}
+	return done, behind
+}
+
+// catchUp has the ledger know all that was committed and moved until now.
+func (s *session) catchUp(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	_, err := s.advance(context.WithoutCancel(ctx), true)
+	return err
 }
 
 // compare reads pages from p on into chunk, and returns how many there were and which are in doubt.
@@ -130,7 +147,7 @@ func (s *session) confirm(ctx context.Context, doubt []uint32) error {
 		bad = nil
 		for _, p := range doubt {
 			sum, err := s.sumInto(p, buf)
-			if err == nil && (p > s.ledger.Pages() || s.ledger.Accepts(p, sum)) {
+			if err == nil && s.ledger.Accepts(p, sum) {
 				continue
 			}
 			bad = append(bad, p)

@@ -46,6 +46,8 @@ type session struct {
 	spare  *conn
 	gauge  *conn // never in a transaction: it measures the WAL
 	tail   walTail
+	moved  progress // by our last checkpoint
+	second *os.File // the main file again, if it had to be written to
 	// tainted pages were damaged, and the newer version that was about to overwrite them may have been made from that.
 	tainted []uint32
 	found   Findings
@@ -174,6 +176,9 @@ func (s *session) end(ctx context.Context, sound bool) (evidence, error) {
 	err = errors.Join(err, s.ledger.Distrust(s.tainted))
 	before, statErr := s.main.Stat()
 	err = errors.Join(err, s.closeKeepers())
+	if s.second != nil {
+		err = errors.Join(err, s.second.Close())
+	}
 	s.findings(settled && s.quiet())
 	var left evidence
 	if s.found.Settled && statErr == nil {

@@ -46,32 +46,34 @@ func (s *session) surrender(ctx context.Context) error {
 	if s.closed { // by a cut that left neither file usable
 		return nil
 	}
-	return s.surrenderLocked(ctx)
+	_, err := s.surrenderLocked(ctx)
+	return err
 }
 
-func (s *session) surrenderLocked(ctx context.Context) error {
+// surrenderLocked returns what the WAL has.
+func (s *session) surrenderLocked(ctx context.Context) (*overlay, error) {
 	if err := s.needTail(); s.tail.file == nil || err != nil {
-		return err
+		return &overlay{}, err
 	}
 	length := int64(math.MaxInt64)
 	if s.gauge != nil {
-		if n, err := s.length(ctx); err == nil {
+		if n, _, err := s.length(ctx); err == nil {
 			length = n
 		}
 	}
 	if length == 0 {
-		return nil // it was emptied, when all of it had been moved
+		return &overlay{}, nil // it was emptied, when all of it had been moved
 	}
 	o, err := readOverlay(s.tail.file, s.pageSize, length)
 	if err != nil {
 		s.found.ShortWAL = true
-		return nil //nolint:nilerr // what cannot be read is lost, and that is said
+		return &overlay{}, nil //nolint:nilerr // what cannot be read is lost, and that is said
 	}
 	if length < math.MaxInt64 && int64(len(o.frames)) < length {
 		s.found.ShortWAL = true
 	}
 	s.tainted = append(s.tainted, o.carriers(s.main, s.ledger, o.pages())...)
-	return s.stageAll(o)
+	return o, s.stageAll(o)
 }
 
 // needTail finds the WAL of a session that came to nothing before it had looked for it. There may be none.
@@ -130,12 +132,15 @@ func (s *session) stageAll(o *overlay) error {
 
 // give moves what has been surrendered into the main file, as far as readers let it, and reports whether that was all.
 func (s *session) give(ctx context.Context) (bool, error) {
-	if err := s.surrenderLocked(ctx); err != nil {
+	was := s.movedBefore(ctx)
+	o, err := s.surrenderLocked(ctx)
+	if err != nil {
 		return false, err
 	}
 	if s.gauge == nil || s.tail.file == nil {
 		return false, nil
 	}
+	s.rewrite(ctx, o, was)
 	if s.pin != nil {
 		_ = s.pin.letGo(ctx) // it may have no transaction
 	}

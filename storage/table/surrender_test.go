@@ -84,7 +84,7 @@ func (s *stray) hold() {
 
 func (s *stray) release() {
 	if s.reader != nil {
-		must(s.t, errors.Join(s.reader.letGo(s.t.Context()), s.reader.close()))
+		must(s.t, errors.Join(s.reader.letGo(context.WithoutCancel(s.t.Context())), s.reader.close()))
 		s.reader = nil
 	}
 }
@@ -177,11 +177,9 @@ func (s *stray) agree(path string, truth [][]byte, carried []uint32) error {
 	return nil
 }
 
-// In whatever order commits, checkpoints and readers of others have come: when the main file is damaged, the ledger and the WAL together
-// know what every page was after the last commit, both when the files are closed in order and when the process dies before it notices.
-// TABLEKEEPER_ORDERS sets how many orders are tried.
-func TestDamagedInAnyOrder(t *testing.T) {
-	orders := 60
+// orders is how many are tried.
+func orders(t *testing.T) uint64 {
+	orders := uint64(60)
 	if raceEnabled {
 		orders = 8
 	}
@@ -190,7 +188,14 @@ func TestDamagedInAnyOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for seed := range uint64(orders) {
+	return orders
+}
+
+// In whatever order commits, checkpoints and readers of others have come: when the main file is damaged, the ledger and the WAL together
+// know what every page was after the last commit, both when the files are closed in order and when the process dies before it notices.
+// TABLEKEEPER_ORDERS sets how many orders are tried.
+func TestDamagedInAnyOrder(t *testing.T) {
+	for seed := range orders(t) {
 		s := newStray(t, seed)
 		var did []string
 		for range 1 + s.random.IntN(12) {
