@@ -43,6 +43,7 @@ var storageDown = map[string][]string{
 	"btree":     {},
 	"ledger":    {},
 	"salvage":   {},
+	"privatedb": {},
 	"childtest": {"disktest"},
 }
 

@@ -9,14 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver
+	"tablekeeper/storage/privatedb"
 )
 
 // Role is what the holder of a token may do.
@@ -72,9 +70,7 @@ type Keys struct {
 // KeysFile is the name of the file in the state folder.
 const KeysFile = "admin.db"
 
-const keysVersion = 1
-
-const keysSchema = `
+var keysSchema = privatedb.Schema{Version: 1, SQL: `
 CREATE TABLE IF NOT EXISTS tokens (
   id      INTEGER PRIMARY KEY,
   name    TEXT NOT NULL UNIQUE,
@@ -104,48 +100,18 @@ CREATE TABLE IF NOT EXISTS audit (
   status   INTEGER NOT NULL DEFAULT 0,
   run      TEXT NOT NULL DEFAULT ''
 );
-`
+`}
 
 // OpenKeys opens or makes admin.db in a folder, which must exist. now is nil for the real clock.
 func OpenKeys(ctx context.Context, folder string, now func() time.Time) (*Keys, error) {
 	if now == nil {
 		now = time.Now
 	}
-	path, err := filepath.Abs(filepath.Join(folder, KeysFile))
+	db, err := privatedb.Open(ctx, filepath.Join(folder, KeysFile), keysSchema, "synchronous(NORMAL)", "foreign_keys(ON)")
 	if err != nil {
 		return nil, fmt.Errorf("open the tokens: %w", err)
 	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the tokens: %w", err)
-	}
-	if err := errors.Join(file.Chmod(0o600), file.Close()); err != nil {
-		return nil, fmt.Errorf("open the tokens: %w", err)
-	}
-	name := url.URL{Scheme: "file", Path: filepath.ToSlash(path),
-		RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(ON)&_txlock=immediate"}
-	db, err := sql.Open("sqlite", name.String())
-	if err != nil {
-		return nil, fmt.Errorf("open the tokens: %w", err)
-	}
-	db.SetMaxOpenConns(1)
-	k := &Keys{db: db, now: now}
-	if err := k.define(ctx); err != nil {
-		return nil, fmt.Errorf("open the tokens in %s: %w", path, errors.Join(err, db.Close()))
-	}
-	return k, nil
-}
-
-func (k *Keys) define(ctx context.Context) error {
-	var version int
-	if err := k.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return err
-	}
-	if version > keysVersion {
-		return fmt.Errorf("it is of a newer tablekeeper (version %d, this one knows %d)", version, keysVersion)
-	}
-	_, err := k.db.ExecContext(ctx, keysSchema+fmt.Sprintf("PRAGMA user_version = %d", keysVersion))
-	return err
+	return &Keys{db: db, now: now}, nil
 }
 
 // Close closes the file.

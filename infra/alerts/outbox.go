@@ -7,13 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
-	_ "modernc.org/sqlite" // the driver
+
+	"tablekeeper/storage/privatedb"
 )
 
 // Status of a delivery.
@@ -50,7 +49,7 @@ const keepDeliveries = 30 * 24 * time.Hour
 // subscriptions and their key. A message that is in it is sent at least once.
 type outbox struct{ db *sql.DB }
 
-const outboxSchema = `
+var outboxSchema = privatedb.Schema{Version: 1, SQL: `
 CREATE TABLE IF NOT EXISTS deliveries (
   id       TEXT PRIMARY KEY,
   channel  TEXT NOT NULL,
@@ -65,46 +64,15 @@ CREATE TABLE IF NOT EXISTS deliveries (
 CREATE INDEX IF NOT EXISTS deliveries_pending ON deliveries (channel, next) WHERE status = 'pending';
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS subscriptions (endpoint TEXT PRIMARY KEY, value TEXT NOT NULL, created INTEGER NOT NULL) WITHOUT ROWID;
-`
-
-const outboxVersion = 1
+`}
 
 // openOutbox opens or makes the file alerts.db in a folder. It holds keys: nobody else may read it.
 func openOutbox(ctx context.Context, folder string) (*outbox, error) {
-	path, err := filepath.Abs(filepath.Join(folder, "alerts.db"))
-	if err != nil {
-		return nil, err
-	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	db, err := privatedb.Open(ctx, filepath.Join(folder, "alerts.db"), outboxSchema, "synchronous(FULL)")
 	if err != nil {
 		return nil, fmt.Errorf("open the outbox of alerts: %w", err)
 	}
-	if err := errors.Join(file.Chmod(0o600), file.Close()); err != nil {
-		return nil, fmt.Errorf("open the outbox of alerts: %w", err)
-	}
-	name := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"}
-	db, err := sql.Open("sqlite", name.String())
-	if err != nil {
-		return nil, fmt.Errorf("open the outbox of alerts: %w", err)
-	}
-	db.SetMaxOpenConns(1)
-	o := &outbox{db: db}
-	if err := o.define(ctx); err != nil {
-		return nil, fmt.Errorf("open the outbox of alerts %s: %w", path, errors.Join(err, db.Close()))
-	}
-	return o, nil
-}
-
-func (o *outbox) define(ctx context.Context) error {
-	var version int
-	if err := o.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return err
-	}
-	if version > outboxVersion {
-		return fmt.Errorf("it is of a newer tablekeeper (version %d, this one knows %d)", version, outboxVersion)
-	}
-	_, err := o.db.ExecContext(ctx, outboxSchema+fmt.Sprintf("PRAGMA user_version = %d", outboxVersion))
-	return err
+	return &outbox{db: db}, nil
 }
 
 func (o *outbox) close() error { return o.db.Close() }
