@@ -239,6 +239,18 @@ func (r *CheckReport) integrity(ctx context.Context, c *conn, opts CheckOptions,
 	return err
 }
 
+// problems are what is found inside the read transaction of c, whose settings stay as they are.
+func (c *conn) problems(ctx context.Context, opts CheckOptions) ([]string, error) {
+	opts.defaults()
+	r := CheckReport{path: c.path}
+	var err error
+	if r.Stats, err = c.stats(ctx); err == nil {
+		err = r.integrity(ctx, c, opts, false)
+	}
+	err = r.take(err)
+	return r.Problems, err
+}
+
 // integrityQuery makes one row of what SQLite lists, 100 problems at most.
 const integrityQuery = "SELECT json_group_array(%[1]s) FROM pragma_%[1]s%[2]s WHERE %[1]s <> 'ok'"
 

@@ -58,7 +58,7 @@ func (k *compaction) copyIn(ctx context.Context) error {
 }
 
 func (c *copyIn) run(ctx context.Context) (err error) {
-	if c.into, err = open(ctx, c.path, openOptions{wait: c.opts.Wait}); err != nil {
+	if c.into, err = openWithMain(ctx, c.path, openOptions{wait: c.opts.Wait}); err != nil {
 		return err
 	}
 	// The journal's name goes durably, or a power cut would bring the old pages back into the shorter file.

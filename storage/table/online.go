@@ -411,20 +411,11 @@ func (s *session) unhook(ctx context.Context, t *Table, c *capture) {
 // check leaves out, where SQLite has to do it, that indexes agree with their rows: they are as old as the copy, which made them of the
 // rows.
 func (f *follower) check(ctx context.Context) error {
-	check := CheckOptions{Quick: true, alone: true}
-	check.defaults()
-	r := CheckReport{path: f.path}
-	err := f.c.read(ctx, func() (err error) {
-		if r.Stats, err = f.c.stats(ctx); err == nil {
-			err = r.integrity(ctx, f.c, check, false)
+	return f.c.read(ctx, func() error {
+		problems, err := f.c.problems(ctx, CheckOptions{Quick: true, alone: true})
+		if err == nil && len(problems) > 0 {
+			err = fmt.Errorf("%w: %s", errCopyDiffers, problems[0])
 		}
 		return err
 	})
-	if err := r.take(err); err != nil {
-		return err
-	}
-	if len(r.Problems) > 0 {
-		return fmt.Errorf("%w: %s", errCopyDiffers, r.Problems[0])
-	}
-	return nil
 }

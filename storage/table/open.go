@@ -74,6 +74,18 @@ func open(ctx context.Context, path string, opts openOptions) (*conn, error) {
 	return c, nil
 }
 
+// openWithMain opens the main file besides.
+func openWithMain(ctx context.Context, path string, opts openOptions) (*conn, error) {
+	main := openMain(path)
+	c, err := open(ctx, path, opts)
+	if err != nil {
+		main.close()
+		return nil, err
+	}
+	c.main = main
+	return c, nil
+}
+
 // fitToOpen refuses what SQLite would open and should not.
 func fitToOpen(ctx context.Context, path string, h header) error {
 	if h.walMode {
@@ -208,10 +220,11 @@ func (c *conn) raw(f func(driverConn any) error) error { return classify(c.sql.R
 
 // read runs f inside one read transaction. The transaction never writes; it ends in a rollback, whatever becomes of ctx.
 func (c *conn) read(ctx context.Context, f func() error) error {
+	// Nothing to lose, and close ends it anyway. Also after an error: a BEGIN that is cancelled may have begun.
+	defer func() { _ = c.exec(context.WithoutCancel(ctx), "ROLLBACK") }()
 	if err := c.exec(ctx, "BEGIN"); err != nil {
 		return err
 	}
-	defer func() { _ = c.exec(context.WithoutCancel(ctx), "ROLLBACK") }() // nothing to lose, and close ends it anyway
 	return f()
 }
 

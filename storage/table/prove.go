@@ -14,8 +14,8 @@ const mostProvers = 4
 // prove looks for a proof that the table is sound, in the read transaction of c. ok is false if there is none: then it is for
 // SQLite to say what is so.
 func (c *conn) prove(ctx context.Context, s Stats, opts CheckOptions) (proof btree.Proof, ok bool) {
-	overlaid, ok := c.main.overlaid(c.path, s)
-	if !ok {
+	pages := c.directPages(ctx, s)
+	if pages.main == nil {
 		return proof, false
 	}
 	schema, virtual, err := c.provable(ctx)
@@ -25,10 +25,6 @@ func (c *conn) prove(ctx context.Context, s Stats, opts CheckOptions) (proof btr
 	workers := min(runtime.GOMAXPROCS(0), mostProvers)
 	if opts.alone {
 		workers = 1
-	}
-	pages := &provenPages{
-		pageSize: int(s.PageSize), main: c.main, overlaid: overlaid,
-		sqlite: func(n int64) ([]byte, error) { return c.page(ctx, n) },
 	}
 	proof, err = btree.Prove(ctx, pages, pages.pageSize, uint32(s.PageCount), schema, btree.Options{
 		Workers: workers, Progress: func(done, total int64) { opts.Progress("integrity_check", done, total) },
@@ -42,18 +38,27 @@ func (c *conn) prove(ctx context.Context, s Stats, opts CheckOptions) (proof btr
 	return proof, true
 }
 
-// provenPages reads from the main file, and through SQLite what the WAL has a version of.
-type provenPages struct {
+// directPages reads from the main file, and through SQLite what the WAL has a version of. It is safe for concurrent use.
+type directPages struct {
 	pageSize int
-	main     *mainFile
+	main     *mainFile // nil: all pages are read through SQLite
 	overlaid map[int64]bool
 
 	mu     sync.Mutex
 	sqlite func(n int64) ([]byte, error)
 }
 
+// directPages must be called inside the read transaction, and holds as long as that.
+func (c *conn) directPages(ctx context.Context, s Stats) *directPages {
+	p := &directPages{pageSize: int(s.PageSize), sqlite: func(n int64) ([]byte, error) { return c.page(ctx, n) }}
+	if overlaid, ok := c.main.overlaid(c.path, s); ok {
+		p.main, p.overlaid = c.main, overlaid
+	}
+	return p
+}
+
 // ReadPages is of btree.Pages.
-func (p *provenPages) ReadPages(first uint32, into []byte) error {
+func (p *directPages) ReadPages(first uint32, into []byte) error {
 	for n := int64(first); len(into) > 0; {
 		if p.isOverlaid(n) {
 			if err := p.ask(n, into[:p.pageSize]); err != nil {
@@ -75,9 +80,9 @@ func (p *provenPages) ReadPages(first uint32, into []byte) error {
 }
 
 // isOverlaid counts page 1 in, which every commit changes.
-func (p *provenPages) isOverlaid(n int64) bool { return n == 1 || p.overlaid[n] }
+func (p *directPages) isOverlaid(n int64) bool { return n == 1 || p.main == nil || p.overlaid[n] }
 
-func (p *provenPages) ask(n int64, into []byte) error {
+func (p *directPages) ask(n int64, into []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	data, err := p.sqlite(n)

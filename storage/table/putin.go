@@ -1,11 +1,9 @@
 package table
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"modernc.org/sqlite"
@@ -133,30 +131,5 @@ func (c *copyIn) compare(ctx context.Context) error {
 		c.note("pages were not read back: others committed meanwhile")
 		return nil
 	}
-	copied, err := os.Open(c.file)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = copied.Close() }() // only read
-	want := make([]byte, c.compaction.before.PageSize)
-	return c.into.each(ctx, "SELECT pgno, data FROM sqlite_dbpage", nil, func(scan func(...any) error) error {
-		var number int64
-		var page []byte
-		if err := scan(&number, &page); err != nil {
-			return err
-		}
-		if _, err := copied.ReadAt(want, (number-1)*int64(len(want))); err != nil {
-			return err
-		}
-		if number == 1 {
-			for _, v := range volatile {
-				clear(page[v[0]:v[1]])
-				clear(want[v[0]:v[1]])
-			}
-		}
-		if !bytes.Equal(page, want) {
-			return &CorruptError{c.path, []string{fmt.Sprintf("page %d cannot be read back as it was written", number)}}
-		}
-		return nil
-	})
+	return c.into.sameAs(ctx, c.file)
 }
