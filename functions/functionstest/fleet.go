@@ -218,6 +218,15 @@ func (f *Fleet) Damage(path string, offset int64, content string) {
 // Object is the file of a backup.
 func (f *Fleet) Object(key string) string { return filepath.Join(f.BucketDir, filepath.FromSlash(key)) }
 
+// Flip inverts a bit in the middle of a backup.
+func (f *Fleet) Flip(key archive.Key) {
+	f.T.Helper()
+	content, err := os.ReadFile(f.Object(key.String()))
+	f.Must(err)
+	content[len(content)/3] ^= 4
+	f.Must(os.WriteFile(f.Object(key.String()), content, 0o600))
+}
+
 var litter = regexp.MustCompile(`\.tmp(-wal|-shm|-journal)?$|\.intent$`)
 
 // Litter lists temporary files and intents in a folder of tables.

@@ -48,7 +48,7 @@ func TestAProvedBackupThatRotsIsPassedOver(t *testing.T) {
 	for _, key := range []archive.Key{older, newer} {
 		f.Must(f.Catalogue.MarkProved(t.Context(), key, f.Now()))
 	}
-	flip(t, f, newer)
+	f.Flip(newer)
 	entry, _ := run(t, f, inPlace, functions.Restored, "")
 	if entry.BackupUsed != older.String() || len(entry.PassedOver) != 1 || !strings.HasPrefix(entry.Checked, "proved ") {
 		t.Errorf("%+v", entry)

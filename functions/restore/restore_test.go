@@ -12,7 +12,6 @@ import (
 
 	"tablekeeper/functions"
 	"tablekeeper/functions/functionstest"
-	"tablekeeper/storage/archive"
 	"tablekeeper/storage/bucket"
 	"tablekeeper/storage/bucket/faulty"
 	"tablekeeper/storage/disktest"
@@ -55,15 +54,6 @@ func sqlite3(t *testing.T) string {
 		t.Skip("SKIPPED: the sqlite3 program is not installed")
 	}
 	return program
-}
-
-// flip inverts a bit in a backup.
-func flip(t *testing.T, f *functionstest.Fleet, key archive.Key) {
-	t.Helper()
-	content, err := os.ReadFile(f.Object(key.String()))
-	f.Must(err)
-	content[len(content)/3] ^= 4
-	f.Must(os.WriteFile(f.Object(key.String()), content, 0o600))
 }
 
 func TestALostTableComesBack(t *testing.T) {
@@ -152,7 +142,7 @@ func TestABadBackupIsPassedOver(t *testing.T) {
 	truncated := f.Backup("app")
 	f.Fill("app", 1)
 	flipped := f.Backup("app")
-	flip(t, f, flipped)
+	f.Flip(flipped)
 	f.Must(os.Truncate(f.Object(truncated.String()), 1000))
 	f.Must(os.Remove(f.Path("app")))
 	f.Refresh()
@@ -166,7 +156,7 @@ func TestABadBackupIsPassedOver(t *testing.T) {
 	if record, err := shelf.ReadRecord(f.Path("app")); err != nil || record.Distrust == "" {
 		t.Errorf("the bad backup is still relied on: %+v, %v", record, err)
 	}
-	flip(t, f, good)
+	f.Flip(good)
 	_, err := run(t, f, inPlace, functions.Failed, "no_good_backup")
 	if f.Rows(f.Path("app")) != want || !strings.Contains(err.Error(), "none of the 3") {
 		t.Errorf("%v", err)

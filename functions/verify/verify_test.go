@@ -45,15 +45,6 @@ func tags(t *testing.T, f *functionstest.Fleet, key archive.Key) map[string]stri
 	return got
 }
 
-// flip inverts a bit in the middle of a backup.
-func flip(t *testing.T, f *functionstest.Fleet, key archive.Key) {
-	t.Helper()
-	content, err := os.ReadFile(f.Object(key.String()))
-	f.Must(err)
-	content[len(content)/3] ^= 4
-	f.Must(os.WriteFile(f.Object(key.String()), content, 0o600))
-}
-
 func TestProved(t *testing.T) {
 	f := functionstest.New(t)
 	f.Make("app", 50)
@@ -120,7 +111,7 @@ func TestABadBackup(t *testing.T) {
 	f.Fill("app", 1)
 	newer := f.Backup("app")
 	run(t, f, Event{}, Proved, "")
-	flip(t, f, newer)
+	f.Flip(newer)
 	entry, err := run(t, f, Event{}, Failed, "backup_damaged")
 	var failure *functions.Failure
 	if !errors.As(err, &failure) || !strings.Contains(failure.Hint(), "backup app --force") || entry.LastProved != older.String() || !strings.Contains(failure.Hint(), older.String()) {
