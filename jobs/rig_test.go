@@ -131,6 +131,18 @@ func (g *rig) invoke(inv Invocation) history.Run {
 	return r
 }
 
+// outcomes are those of all runs in the history, the newest first, with their reasons.
+func (g *rig) outcomes() (all []string) {
+	page, err := g.store.List(g.t.Context(), history.Filter{})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, r := range page.Runs {
+		all = append(all, string(r.Status)+" "+r.Reason)
+	}
+	return all
+}
+
 // published is the type of the next event.
 func (g *rig) published() (string, Outcome) {
 	g.t.Helper()

@@ -111,15 +111,7 @@ func TestOverlapOfAScheduleIsRecorded(t *testing.T) {
 		if err := s.Stop(g.t.Context()); err != nil {
 			t.Error(err)
 		}
-		page, err := g.store.List(g.t.Context(), history.Filter{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, r := range page.Runs {
-			got = append(got, string(r.Status)+" "+r.Reason)
-		}
-		if !slices.Equal(got, []string{"skipped overlap", "skipped overlap", "succeeded "}) {
+		if got := g.outcomes(); !slices.Equal(got, []string{"skipped overlap", "skipped overlap", "succeeded "}) {
 			t.Errorf("runs %q", got)
 		}
 	})
@@ -151,15 +143,7 @@ func TestShutdownInAScheduledRunIsCaughtUp(t *testing.T) {
 		if err := s.Stop(g.t.Context()); err != nil {
 			t.Error(err)
 		}
-		page, err := g.store.List(g.t.Context(), history.Filter{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, r := range page.Runs {
-			got = append(got, string(r.Status)+" "+r.Reason)
-		}
-		if !slices.Equal(got, []string{"succeeded ", "cancelled shutdown", "succeeded "}) {
+		if got := g.outcomes(); !slices.Equal(got, []string{"succeeded ", "cancelled shutdown", "succeeded "}) {
 			t.Errorf("runs %q", got)
 		}
 	})
