@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tablekeeper/cmd/tablekeeper/screen"
+	"tablekeeper/infra/admin"
 	"tablekeeper/storage/archive"
 )
 
@@ -53,25 +54,6 @@ func (p *program) openFirst(ctx context.Context) (*store, error) {
 	return openStore(ctx, &fleet{cfg: cfg, log: p.logger(cfg, false)}, cfg.Bucket)
 }
 
-// backupReport is a backup as it is shown.
-type backupReport struct {
-	Backup     string    `json:"backup"`
-	Table      string    `json:"table"`
-	Created    time.Time `json:"created"`
-	Size       int64     `json:"size"`
-	Encrypted  bool      `json:"encrypted"`
-	Proved     time.Time `json:"proved,omitzero"`
-	Failed     time.Time `json:"failed,omitzero"`
-	Degraded   bool      `json:"degraded,omitempty"`
-	Superseded bool      `json:"superseded"`
-}
-
-func reportBackup(b archive.Backup) backupReport {
-	return backupReport{
-		b.Key.String(), b.Key.Table, b.Key.Created, b.Size, b.Key.Encrypted, b.Proved, b.Failed, b.Degraded, b.Superseded,
-	}
-}
-
 func (p *program) showBackups(ctx context.Context, c *archive.Catalogue, tables []string) error {
 	named := len(tables) > 0
 	if !named {
@@ -80,7 +62,7 @@ func (p *program) showBackups(ctx context.Context, c *archive.Catalogue, tables 
 			return err
 		}
 	}
-	reports := []backupReport{}
+	reports := []admin.Stored{}
 	for _, table := range tables {
 		all, err := c.Backups(ctx, table)
 		if err != nil {
@@ -90,7 +72,7 @@ func (p *program) showBackups(ctx context.Context, c *archive.Catalogue, tables 
 			return noBackup(table)
 		}
 		for _, b := range all {
-			reports = append(reports, reportBackup(b))
+			reports = append(reports, admin.StoredOf(b))
 		}
 	}
 	return p.tellBackups(reports, len(tables))
@@ -100,14 +82,14 @@ func noBackup(table string) error {
 	return fail(exitNotFound, "tablekeeper backups lists every table that has one", "table %s has no backup in this bucket", table)
 }
 
-func (p *program) tellBackups(reports []backupReport, tables int) error {
+func (p *program) tellBackups(reports []admin.Stored, tables int) error {
 	if p.json {
 		return p.screen.Document(map[string]any{"backups": reports})
 	}
 	var bytes int64
 	rows := make([][]screen.Cell, len(reports))
 	for i, r := range reports {
-		rows[i] = r.row(p.now())
+		rows[i] = backupRow(r, p.now())
 		bytes += r.Size
 	}
 	if len(rows) > 0 {
@@ -119,7 +101,7 @@ func (p *program) tellBackups(reports []backupReport, tables int) error {
 	return nil
 }
 
-func (r backupReport) row(now time.Time) []screen.Cell {
+func backupRow(r admin.Stored, now time.Time) []screen.Cell {
 	state := screen.Status("unproved")
 	switch {
 	case !r.Failed.IsZero():

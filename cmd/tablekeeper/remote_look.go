@@ -74,7 +74,7 @@ func chooseThere(all []admin.Table, patterns []string) ([]admin.Table, error) {
 }
 
 // backupsThere lists the backups of tables that a service elsewhere has. Those of tables that it has no more must be named.
-func backupsThere(ctx context.Context, c *client.Client, tables []string) (reports []backupReport, asked int, err error) {
+func backupsThere(ctx context.Context, c *client.Client, tables []string) (reports []admin.Stored, asked int, err error) {
 	named := len(tables) > 0
 	if !named {
 		all, err := c.Tables(ctx)
@@ -85,7 +85,7 @@ func backupsThere(ctx context.Context, c *client.Client, tables []string) (repor
 			tables = append(tables, t.Table)
 		}
 	}
-	reports = []backupReport{}
+	reports = []admin.Stored{}
 	for _, name := range tables {
 		all, err := c.Backups(ctx, name)
 		if err != nil {
@@ -94,9 +94,7 @@ func backupsThere(ctx context.Context, c *client.Client, tables []string) (repor
 		if named && len(all) == 0 {
 			return nil, 0, noBackup(name)
 		}
-		for _, b := range all {
-			reports = append(reports, backupReport(b))
-		}
+		reports = append(reports, all...)
 		if len(all) > 0 {
 			asked++
 		}

@@ -99,7 +99,7 @@ func (s *Server) backups(ctx context.Context, name string) (backupList, error) {
 	}
 	list := backupList{Backups: make([]Stored, len(all))}
 	for i, b := range all {
-		list.Backups[i] = storedOf(b)
+		list.Backups[i] = StoredOf(b)
 	}
 	return list, err
 }
@@ -122,7 +122,8 @@ func (s *Server) known(ctx context.Context, name string) (shelf.Table, []archive
 	return t, all, err
 }
 
-func storedOf(b archive.Backup) Stored {
+// StoredOf is a backup as it is told.
+func StoredOf(b archive.Backup) Stored {
 	return Stored{Backup: b.Key.String(), Table: b.Key.Table, Created: b.Key.Created, Size: b.Size, Encrypted: b.Key.Encrypted,
 		Proved: b.Proved, Failed: b.Failed, Degraded: b.Degraded, Superseded: b.Superseded}
 }
