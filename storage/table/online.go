@@ -11,9 +11,9 @@ import (
 
 // # Online compaction
 //
-// The table is copied by VACUUM INTO while its writer goes on. What the writer touches meanwhile is captured (capture.go) and
-// carried over into the copy in rounds (catchup.go), each shorter than the one before. When one is short enough, the writer is
-// held for the rest, and the copy takes the table's place (cut.go).
+// The table is copied by VACUUM INTO while its writer goes on. What the writer touches meanwhile is captured (listen.go, capture.go)
+// and carried over into the copy in rounds (approach.go, catchup.go), each shorter than the one before. When one is short enough, the
+// copy is proved (complete.go), the writer is held for the rest, and the copy takes the table's place (cut.go).
 //
 // The table is not changed before the cut: whatever goes wrong until then costs a temporary file.
 
@@ -173,71 +173,6 @@ func (s *session) onWriter(ctx context.Context, fn func(*conn) error) error {
 	return fn(&conn{path: s.path, sql: c})
 }
 
-// listen begins to capture.
-func (o *online) listen(ctx context.Context) error {
-	c, err := connect(ctx, o.t.path, openOptions{wait: o.opts.Wait, private: true, readOnly: true})
-	if err != nil {
-		return err
-	}
-	err = c.row(ctx, "PRAGMA schema_version", &o.schema)
-	if err == nil {
-		o.shapes, err = c.shapes(ctx)
-	}
-	if err := errors.Join(err, o.encodable(ctx, c), c.close()); err != nil {
-		return err
-	}
-	return o.alone(ctx, func(c *conn) error {
-		o.capture = newCapture(o.shapes)
-		if err := c.row(ctx, "PRAGMA data_version", &o.data); err != nil {
-			return err
-		}
-		if err := c.raw(o.capture.attach); err != nil {
-			return err
-		}
-		return o.unchanged(ctx, c)
-	})
-}
-
-// encodable refuses keys that the hook may not hand out as they are: it makes UTF-8 of them.
-func (o *online) encodable(ctx context.Context, c *conn) error {
-	var encoding string
-	if err := c.row(ctx, "PRAGMA encoding", &encoding); err != nil || encoding == "UTF-8" {
-		return err
-	}
-	for _, s := range o.shapes {
-		if s.keyed() && !s.whole {
-			return fmt.Errorf("%s has no rowids and its texts are %s: %w", s.name, encoding, ErrUnsupported)
-		}
-	}
-	return nil
-}
-
-// unchanged is asked while nobody writes: whether all that was changed is captured.
-func (o *online) unchanged(ctx context.Context, c *conn) error {
-	err := c.raw(func(driverConn any) error {
-		if driverConn != o.capture.driver {
-			return errAway
-		}
-		return nil
-	})
-	var schema, data int64
-	if err == nil {
-		err = c.row(ctx, "PRAGMA schema_version", &schema)
-	}
-	if err == nil {
-		err = c.row(ctx, "PRAGMA data_version", &data)
-	}
-	switch {
-	case err != nil:
-		return err
-	case data != o.data:
-		return errForeign
-	case schema != o.schema:
-		return errSchemaMoved
-	}
-	return nil
-}
-
 // duplicate makes the copy.
 func (o *online) duplicate(ctx context.Context) (err error) {
 	if err := MakeStateDir(o.t.path); err != nil {
@@ -261,117 +196,6 @@ func (o *online) duplicate(ctx context.Context) (err error) {
 	return err
 }
 
-// approach catches up until no more rows are left than enough.
-func (o *online) approach(ctx context.Context, enough int, last bool) error {
-	for {
-		n := o.capture.waiting()
-		if n <= enough && (last || o.Rounds > 0) {
-			return nil
-		}
-		if o.Rounds >= mostRounds {
-			return o.hurry(n, last)
-		}
-		if err := o.round(ctx, false); err != nil {
-			return err
-		}
-	}
-}
-
-// hurry allows the cut with more rows left than it should have, if the pause that the users accept is long enough for them.
-func (o *online) hurry(n int, last bool) error {
-	if !last {
-		return nil
-	}
-	if time.Duration(n)*o.perRow > o.opts.MaxPause/2 {
-		return errTooBusy
-	}
-	return nil
-}
-
-// round carries over what was touched since the last one. compare counts all rows on both sides.
-func (o *online) round(ctx context.Context, compare bool) error {
-	var set *touched
-	err := o.alone(ctx, func(c *conn) (err error) {
-		set, err = o.fix(ctx, c)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return o.carryOver(ctx, set, compare)
-}
-
-// fix takes the set, and the state of the table that goes with it.
-func (o *online) fix(ctx context.Context, c *conn) (*touched, error) {
-	if err := o.unchanged(ctx, c); err != nil {
-		return nil, err
-	}
-	set, err := o.capture.take()
-	if err == nil {
-		err = o.copy.begin(ctx)
-	}
-	return set, err
-}
-
-func (o *online) carryOver(ctx context.Context, set *touched, compare bool) error {
-	start := time.Now()
-	if err := o.copy.apply(ctx, set, compare); err != nil {
-		return err
-	}
-	o.Rounds++
-	o.RowsCaughtUp += int64(set.n)
-	o.perRow = time.Since(start) / time.Duration(max(set.n, 1))
-	o.opts.Progress("catch_up", o.RowsCaughtUp, o.RowsCaughtUp+int64(o.capture.waiting()))
-	return o.noteFrames(ctx)
-}
-
-// noteFrames brings the new file's ledger up to the last round, and that into the file, both at the same time.
-func (o *online) noteFrames(ctx context.Context) error {
-	frames, err := o.copy.frames()
-	if err != nil {
-		return err
-	}
-	noted := make(chan error, 1)
-	go func(first uint32) {
-		if o.next == nil || len(frames) == 0 {
-			noted <- nil
-			return
-		}
-		noted <- o.next.Absorb(o.copy.tail.gen, first, frames)
-	}(o.copy.tail.frame - uint32(len(frames)) + 1)
-	err = o.copy.checkpoint(ctx)
-	return errors.Join(err, <-noted)
-}
-
-// complete makes the copy a whole database: compared, checked, on disk, with a ledger.
-func (o *online) complete(ctx context.Context) error {
-	o.opts.Progress("verify", 0, 1)
-	if err := o.copy.putTriggers(ctx); err != nil {
-		return err
-	}
-	if err := inBackground(func() error { return o.proveCopy(ctx) }); err != nil {
-		return err
-	}
-	var err error
-	o.next, err = ledger.Open(nextLedger(o.t.path), nil)
-	o.opts.Progress("verify", 1, 1)
-	return err
-}
-
-func (o *online) proveCopy(ctx context.Context) error {
-	if err := o.round(ctx, true); err != nil {
-		return err
-	}
-	if err := o.copy.check(ctx); err != nil {
-		return err
-	}
-	if err := o.disk.sync(o.newFile); err != nil {
-		return err
-	}
-	_, err := StageLedger(ctx, o.t.path, o.newFile, nil)
-	return err
-}
-
 // clean takes away what is left of a compaction that ended, in whatever way.
 func (o *online) clean(ctx context.Context) error {
 	var err error
@@ -388,34 +212,4 @@ func (o *online) clean(ctx context.Context) error {
 		err = errors.Join(err, disk{}.remove(o.newFile+ending))
 	}
 	return err
-}
-
-// unhook ends the capture. A connection that is closed has ended it by itself.
-func (s *session) unhook(ctx context.Context, t *Table, c *capture) {
-	release, err := t.writeLock(ctx)
-	if err != nil {
-		return
-	}
-	defer release()
-	if s.retired.Load() {
-		return
-	}
-	_ = s.onWriter(ctx, func(w *conn) error {
-		return w.raw(func(driverConn any) error {
-			c.detach(driverConn)
-			return nil
-		})
-	})
-}
-
-// check leaves out, where SQLite has to do it, that indexes agree with their rows: they are as old as the copy, which made them of the
-// rows.
-func (f *follower) check(ctx context.Context) error {
-	return f.c.read(ctx, func() error {
-		problems, err := f.c.problems(ctx, CheckOptions{Quick: true, alone: true})
-		if err == nil && len(problems) > 0 {
-			err = fmt.Errorf("%w: %s", errCopyDiffers, problems[0])
-		}
-		return err
-	})
 }
