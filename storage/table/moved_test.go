@@ -373,7 +373,10 @@ func TestScrubBesideEverybody(t *testing.T) {
 	}
 	s := newShrinking(t, 1)
 	ctx, stop := context.WithCancel(t.Context())
+	whole := context.WithoutCancel(ctx) // what has begun ends, or a transaction is left open
 	var others sync.WaitGroup
+	defer others.Wait()
+	defer stop()
 	again := func(what string, do func() error) {
 		others.Go(func() {
 			for ctx.Err() == nil {
@@ -401,15 +404,15 @@ func TestScrubBesideEverybody(t *testing.T) {
 		c, err := connect(t.Context(), s.path, openOptions{wait: time.Second})
 		must(t, err)
 		t.Cleanup(func() { must(t, c.close()) })
-		again(work, func() error { return c.exec(ctx, work) })
+		again(work, func() error { return c.exec(whole, work) })
 	}
 	reader, err := connect(t.Context(), s.path, openOptions{readOnly: true})
 	must(t, err)
 	t.Cleanup(func() { must(t, reader.close()) })
 	again("read", func() error {
-		err := reader.hold(ctx)
+		err := reader.hold(whole)
 		if err == nil {
-			err = errors.Join(reader.list(ctx, new([]string), "SELECT json_group_array(hex(substr(v, 1, 1))) FROM t"), reader.letGo(context.WithoutCancel(ctx)))
+			err = errors.Join(reader.list(whole, new([]string), "SELECT json_group_array(hex(substr(v, 1, 1))) FROM t"), reader.letGo(whole))
 		}
 		return err
 	})
