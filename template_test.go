@@ -15,6 +15,7 @@ import (
 
 	"tablekeeper"
 	"tablekeeper/jobs/template"
+	"tablekeeper/storage/needtest"
 )
 
 // The template's invariants: what a deployment relies on, and what no later change may take away.
@@ -372,13 +373,7 @@ func TestTheCodeKnowsEveryVariable(t *testing.T) {
 }
 
 func TestCfnLint(t *testing.T) {
-	lint, err := exec.LookPath("cfn-lint")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("cfn-lint is not installed (pip install cfn-lint)")
-		}
-		t.Skip("SKIPPED, NOT TESTED HERE: cfn-lint is not installed (pip install cfn-lint)")
-	}
+	lint := needtest.Program(t, "cfn-lint") // pip install cfn-lint
 	if out, err := exec.CommandContext(t.Context(), lint, "template.yaml").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

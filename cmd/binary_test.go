@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"tablekeeper/storage/needtest"
 )
 
 // binary builds the program once for all tests of this package; the folder goes when they are done.
@@ -61,12 +63,6 @@ func attempt(t *testing.T, args ...string) (string, int) {
 func need(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, name := range programs {
-		if _, err := exec.LookPath(name); err == nil {
-			continue
-		}
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed: run make setup", name)
-		}
-		t.Skipf("%s is not installed: run make setup", name)
+		needtest.Program(t, name)
 	}
 }

@@ -44,7 +44,9 @@ var storageDown = map[string][]string{
 	"ledger":    {},
 	"salvage":   {},
 	"privatedb": {},
-	"childtest": {"disktest"},
+	"childtest": {"needtest"},
+	"disktest":  {"needtest"},
+	"needtest":  {},
 }
 
 func storageMayImport(from, to string) bool {

@@ -21,7 +21,7 @@ import (
 
 	"tablekeeper/infra/admin"
 	"tablekeeper/storage/bucket/buckettest"
-	"tablekeeper/storage/disktest"
+	"tablekeeper/storage/needtest"
 )
 
 const domain = "x.execute-api.eu-central-1.amazonaws.com"
@@ -266,7 +266,7 @@ func TestPageInABrowser(t *testing.T) {
 	_, noBrowser := exec.LookPath("chromium")
 	_, noModules := os.Stat(filepath.Join(web, "node_modules"))
 	if err := errors.Join(noNode, noBrowser, noModules); err != nil {
-		disktest.Missing(t, err)
+		needtest.Missing(t, err)
 	}
 	w := newWorld(t)
 	w.sparse("app", 300)

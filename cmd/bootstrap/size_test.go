@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"tablekeeper"
+	"tablekeeper/storage/needtest"
 )
 
 // maxZip is what the design allows, in bytes. Lambda allows 50 MB; a small one starts sooner.
@@ -42,7 +43,7 @@ func TestTheDeployedZip(t *testing.T) {
 		if i > 0 {
 			args = append(args, "--dry-run") // it is the same program
 		}
-		cmd := exec.CommandContext(t.Context(), need(t, "make"), args...)
+		cmd := exec.CommandContext(t.Context(), needtest.Program(t, "make"), args...)
 		cmd.Env = append(os.Environ(), "ARTIFACTS_DIR="+folder, "GOARCH=amd64", "CGO_ENABLED=1") // which it has to overrule
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", target, err, out)

@@ -17,18 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tablekeeper/infra/mototest"
-	"tablekeeper/storage/disktest"
+	"tablekeeper/storage/needtest"
 )
-
-// need finds a program that the test cannot do without.
-func need(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		disktest.Missing(t, err)
-	}
-	return path
-}
 
 // stack deploys to moto with the AWS CLI.
 type stack struct {
@@ -63,7 +53,7 @@ func (s *stack) words(args ...string) []string {
 // startMoto runs AWS's stand-in on a free port.
 func startMoto(t *testing.T) *stack {
 	t.Helper()
-	s := &stack{t: t, cli: need(t, "aws"), at: mototest.Start(t)}
+	s := &stack{t: t, cli: needtest.Program(t, "aws"), at: mototest.Start(t)}
 	s.env = append(os.Environ(), "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_DEFAULT_REGION=eu-central-1", "AWS_PAGER=")
 	return s
 }
@@ -71,9 +61,9 @@ func startMoto(t *testing.T) *stack {
 // expand is the template as SAM hands it to CloudFormation.
 func expand(t *testing.T) []byte {
 	t.Helper()
-	python := need(t, "python3")
+	python := needtest.Program(t, "python3")
 	if err := exec.CommandContext(t.Context(), python, "-c", "import samtranslator").Run(); err != nil {
-		disktest.Missing(t, fmt.Errorf("aws-sam-translator, which cfn-lint brings: %w", err))
+		needtest.Missing(t, fmt.Errorf("aws-sam-translator, which cfn-lint brings: %w", err))
 	}
 	cmd := exec.CommandContext(t.Context(), python, "testdata/expand.py", "../../template.yaml", "s3://code/bootstrap.zip")
 	cmd.Env = append(os.Environ(), "AWS_DEFAULT_REGION=eu-central-1")

@@ -25,6 +25,7 @@ import (
 
 	"tablekeeper/jobs/history"
 	"tablekeeper/storage/bucket/remote"
+	"tablekeeper/storage/needtest"
 )
 
 // served is a real service with one table, on a port of its own.
@@ -235,17 +236,7 @@ func refusedBySDK(t *testing.T, client *lambda.Client) {
 }
 
 func invokeByCLI(t *testing.T, s served) {
-	program, err := exec.LookPath("aws")
-	if err != nil {
-		home, _ := os.UserHomeDir()
-		program, err = exec.LookPath(filepath.Join(home, ".pyenv", "shims", "aws"))
-	}
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("the AWS CLI is not installed")
-		}
-		t.Skip("SKIPPED, NOT TESTED HERE: the AWS CLI is not installed")
-	}
+	program := needtest.Program(t, "aws")
 	dir := t.TempDir()
 	aws := func(args ...string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), program, append([]string{"lambda", "--endpoint-url", s.address, "--output", "json"}, args...)...)

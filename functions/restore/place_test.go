@@ -11,12 +11,13 @@ import (
 
 	"tablekeeper/functions"
 	"tablekeeper/functions/functionstest"
+	"tablekeeper/storage/needtest"
 )
 
 // hold opens the table in another process, which then waits for words on the writer that it gives.
 func hold(t *testing.T, path string) (say func(query string) string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), sqlite3(t), path)
+	cmd := exec.CommandContext(t.Context(), needtest.Program(t, "sqlite3"), path)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

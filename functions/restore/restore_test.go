@@ -15,6 +15,7 @@ import (
 	"tablekeeper/storage/bucket"
 	"tablekeeper/storage/bucket/faulty"
 	"tablekeeper/storage/disktest"
+	"tablekeeper/storage/needtest"
 	"tablekeeper/storage/shelf"
 	"tablekeeper/storage/table"
 )
@@ -37,23 +38,11 @@ func run(t *testing.T, f *functionstest.Fleet, event Event, status functions.Sta
 // shell runs the sqlite3 program.
 func shell(t *testing.T, path, query string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), sqlite3(t), path, query).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), needtest.Program(t, "sqlite3"), path, query).CombinedOutput()
 	if err != nil {
 		t.Fatalf("sqlite3 %s: %v: %s", path, err, out)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-func sqlite3(t *testing.T) string {
-	t.Helper()
-	program, err := exec.LookPath("sqlite3")
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Skip("SKIPPED: the sqlite3 program is not installed")
-	}
-	return program
 }
 
 func TestALostTableComesBack(t *testing.T) {

@@ -7,18 +7,18 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
+
+	"tablekeeper/storage/needtest"
 )
 
 // Start starts a server that knows nothing yet, and returns its address. It ends with the test. Where moto_server is not installed the
 // test is skipped, and in CI it fails.
 func Start(t testing.TB) string {
 	t.Helper()
-	program := find(t)
+	program := needtest.Program(t, "moto_server") // pip install 'moto[server]'
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -45,22 +45,6 @@ func Start(t testing.TB) string {
 	address := "http://" + net.JoinHostPort(host, port)
 	await(t, address, ended, &said)
 	return address
-}
-
-func find(t testing.TB) string {
-	t.Helper()
-	program, err := exec.LookPath("moto_server")
-	if err != nil {
-		home, _ := os.UserHomeDir()
-		program, err = exec.LookPath(filepath.Join(home, ".pyenv", "shims", "moto_server"))
-	}
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("moto_server, the stand-in for AWS, is not installed (pip install 'moto[server]')")
-		}
-		t.Skip("SKIPPED, NOT TESTED HERE: moto_server, the stand-in for AWS, is not installed (pip install 'moto[server]')")
-	}
-	return program
 }
 
 func await(t testing.TB, address string, ended <-chan struct{}, said *bytes.Buffer) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"filippo.io/age"
 
 	"tablekeeper/storage/ledger"
+	"tablekeeper/storage/needtest"
 )
 
 // image is a made-up table: pages as a caller would give them, and what of them
@@ -130,22 +130,9 @@ func sha(b []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-// program finds a program that a test needs.
-func program(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatalf("%s is needed in CI: %v", name, err)
-	}
-	if err != nil {
-		t.Skipf("SKIPPED: %s is not installed: %v", name, err)
-	}
-	return path
-}
-
 func run(t testing.TB, stdin []byte, name string, args ...string) []byte {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), program(t, name), args...)
+	cmd := exec.CommandContext(t.Context(), needtest.Program(t, name), args...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os/exec"
 	"testing"
+
+	"tablekeeper/storage/needtest"
 )
 
 // A frame whose own checksum is damaged is refused, as the zstd program refuses it; a reader that goes by the sums of pages and of the whole
@@ -15,7 +17,7 @@ func TestFrameSums(t *testing.T) {
 	b, _, _ := im.encode(t)
 	end := open(t, b).offsets[1]
 	b[end-1] ^= 1
-	cmd := exec.CommandContext(t.Context(), program(t, "zstd"), "-t")
+	cmd := exec.CommandContext(t.Context(), needtest.Program(t, "zstd"), "-t")
 	cmd.Stdin = bytes.NewReader(b)
 	if err := cmd.Run(); err == nil {
 		t.Error("the zstd program takes it")

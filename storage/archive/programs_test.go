@@ -15,6 +15,8 @@ import (
 	seekable "github.com/SaveTheRbtz/zstd-seekable-format-go/pkg"
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
+
+	"tablekeeper/storage/needtest"
 )
 
 // fileImage takes a SQLite file apart: its free pages are the leaves of its
@@ -85,7 +87,7 @@ func TestRealPrograms(t *testing.T) {
 }
 
 func TestAgeProgram(t *testing.T) {
-	program(t, "age")
+	needtest.Program(t, "age")
 	id := identity(t)
 	im := newImage(8, 4096, 600, 0.5)
 	b, _, _ := im.encode(t, id.Recipient())

@@ -8,14 +8,14 @@ import (
 	"syscall"
 	"testing"
 
-	"tablekeeper/storage/disktest"
+	"tablekeeper/storage/needtest"
 )
 
 // NeedStrace ends a test where no process may be traced.
 func NeedStrace(t testing.TB) {
 	t.Helper()
 	if out, err := exec.CommandContext(t.Context(), "strace", "-o", os.DevNull, "true").CombinedOutput(); err != nil {
-		disktest.Missing(t, fmt.Errorf("strace may not trace here: %w: %s", err, out))
+		needtest.Missing(t, fmt.Errorf("strace may not trace here: %w: %s", err, out))
 	}
 }
 

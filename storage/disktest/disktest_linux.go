@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tablekeeper/storage/needtest"
 )
 
 // prefix begins the name of each folder that is made, and is followed by the number of the process: a test that is killed cannot unmount.
@@ -46,7 +48,7 @@ func Image(t testing.TB, kind string, size int64) string {
 	t.Helper()
 	mkfs := "mkfs." + kind
 	if _, err := exec.LookPath(mkfs); err != nil {
-		Missing(t, err)
+		needtest.Missing(t, err)
 	}
 	image := filepath.Join(folder(t), "image")
 	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, size)); err != nil {
@@ -66,7 +68,7 @@ func Mount(t testing.TB, args ...string) (dir string) {
 		t.Fatal(err)
 	}
 	if err := mount(dir, args); err != nil {
-		Missing(t, err)
+		needtest.Missing(t, err)
 	}
 	t.Cleanup(func() { Unmount(t, dir) })
 	return dir

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"tablekeeper/storage/needtest"
 )
 
 func TestMain(m *testing.M) {
@@ -41,7 +43,7 @@ func TestClear(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), "DISKTEST_MOUNT_AND_DIE="+temporary)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		Missing(t, fmt.Errorf("nothing may be mounted here: %w: %s", err, out))
+		needtest.Missing(t, fmt.Errorf("nothing may be mounted here: %w: %s", err, out))
 	}
 	left := filepath.Join(temporary, fmt.Sprintf("%s%d-x", prefix, cmd.Process.Pid))
 	if mounted, err := mountedIn(left); err != nil || len(mounted) != 1 {

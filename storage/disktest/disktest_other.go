@@ -5,11 +5,13 @@ package disktest
 import (
 	"errors"
 	"testing"
+
+	"tablekeeper/storage/needtest"
 )
 
 // Mount has nothing to mount with.
 func Mount(t testing.TB, _ ...string) (dir string) {
 	t.Helper()
-	Missing(t, errors.ErrUnsupported)
+	needtest.Missing(t, errors.ErrUnsupported)
 	return ""
 }

@@ -138,16 +138,3 @@ func start(t testing.TB, cmd *exec.Cmd, input string) (pid int, end func()) {
 	t.Fatal("the other process never got ready")
 	return 0, nil
 }
-
-// needTool returns the path of a program, or skips the test; in CI it must be there.
-func needTool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed", name)
-	}
-	if err != nil {
-		t.Skipf("SKIPPED, %s is not installed", name)
-	}
-	return path
-}

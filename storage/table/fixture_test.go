@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tablekeeper/storage/needtest"
 )
 
 // fixture is a kind of database that other programs make.
@@ -67,7 +69,7 @@ var fixtures = []fixture{
 // shell runs the sqlite3 program, which stands for all the programs that are not ours.
 func shell(t testing.TB, path string, statements ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), needTool(t, "sqlite3"), "-batch", "-bail", "-init", "/dev/null", path)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), needtest.Program(t, "sqlite3"), "-batch", "-bail", "-init", "/dev/null", path)
 	cmd.Stdin = strings.NewReader(".timeout 20000\n" + strings.Join(statements, "\n") + "\n")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -8,18 +8,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"tablekeeper/storage/needtest"
 )
 
 // sqliteShell runs statements in the sqlite3 shell: another process, another version of SQLite.
 func sqliteShell(t *testing.T, path string, statements ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath("sqlite3"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("the sqlite3 shell is missing")
-		}
-		t.Skip("SKIPPED: the sqlite3 shell is missing")
-	}
-	cmd := exec.CommandContext(t.Context(), "sqlite3", "-bail", path)
+	cmd := exec.CommandContext(t.Context(), needtest.Program(t, "sqlite3"), "-bail", path)
 	cmd.Stdin = strings.NewReader(".timeout 20000\n" + strings.Join(statements, "\n") + "\n")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

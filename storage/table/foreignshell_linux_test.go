@@ -11,13 +11,15 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"tablekeeper/storage/needtest"
 )
 
 // shellWriter is the sqlite3 shell as a process that inserts rows 1, 2, 3 and so on into the SQL table written, one a commit. It returns when three are
 // committed; the function that it returns ends it, and tells how many were acknowledged.
 func shellWriter(t *testing.T, path string) (acked func() int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), needTool(t, "sqlite3"), "-batch", "-bail", path)
+	cmd := exec.CommandContext(t.Context(), needtest.Program(t, "sqlite3"), "-batch", "-bail", path)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	must(t, err)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tablekeeper/storage/needtest"
 )
 
 const sayReady = ".print ready\n"
@@ -41,13 +43,13 @@ var strangers = []struct {
 		return startChild(t, "open", path)
 	}},
 	{"the sqlite3 shell, idle", varieties[0], func(t testing.TB, path string) (int, func()) {
-		return start(t, exec.Command(needTool(t, "sqlite3"), path), "SELECT 1 FROM content;\n"+sayReady)
+		return start(t, exec.Command(needtest.Program(t, "sqlite3"), path), "SELECT 1 FROM content;\n"+sayReady)
 	}},
 	{"the sqlite3 shell, WAL", varieties[2], func(t testing.TB, path string) (int, func()) {
-		return start(t, exec.Command(needTool(t, "sqlite3"), path), "SELECT 1 FROM content;\n"+sayReady)
+		return start(t, exec.Command(needtest.Program(t, "sqlite3"), path), "SELECT 1 FROM content;\n"+sayReady)
 	}},
 	{"the sqlite3 shell without locks", varieties[0], func(t testing.TB, path string) (int, func()) {
-		return start(t, exec.Command(needTool(t, "sqlite3"), "file:"+path+"?nolock=1"), "SELECT 1 FROM content;\n"+sayReady)
+		return start(t, exec.Command(needtest.Program(t, "sqlite3"), "file:"+path+"?nolock=1"), "SELECT 1 FROM content;\n"+sayReady)
 	}},
 }
 
