@@ -136,12 +136,7 @@ func TestOverwriteWhenCallFails(t *testing.T) {
 			t.Run(v.name+"/"+f.name, func(t *testing.T) {
 				for n := 0; ; n++ {
 					s := stage(t, v)
-					r := recorder{hasty: true, fail: func(i int, _ call) error {
-						if i == n || f.death && i > n {
-							return f.err
-						}
-						return nil
-					}}
+					r := recorder{hasty: true, fail: f.at(n)}
 					_, err := overwrite(t.Context(), r.disk(), s.table, s.fresh, OverwriteOptions{Now: swapTime})
 					if len(r.calls) <= n {
 						must(t, err)

@@ -137,13 +137,25 @@ func check(t testing.TB, s scene, v variety) string {
 	return checkWhole(t, s, v)
 }
 
-// faults are what a call can fail with, and what becomes of the calls after it.
-var faults = []struct {
+// fault is what a call can fail with, and what becomes of the calls after it.
+type fault struct {
 	name  string
 	err   error
 	death bool // no later call works either: the process died, as far as the disk can tell
 	want  error
-}{
+}
+
+// at fails call n.
+func (f fault) at(n int) func(i int, c call) error {
+	return func(i int, _ call) error {
+		if i == n || f.death && i > n {
+			return f.err
+		}
+		return nil
+	}
+}
+
+var faults = []fault{
 	{"fails", errFault, false, errFault},
 	{"disk full", syscall.ENOSPC, false, ErrNoSpace},
 	{"dies", errFault, true, errFault},
@@ -156,12 +168,7 @@ func TestSwapWhenCallFails(t *testing.T) {
 				t.Parallel()
 				for n := 0; ; n++ {
 					s := stage(t, v)
-					r := recorder{hasty: true, fail: func(i int, _ call) error {
-						if i == n || f.death && i > n {
-							return f.err
-						}
-						return nil
-					}}
+					r := recorder{hasty: true, fail: f.at(n)}
 					_, err := swap(t.Context(), r.disk(), s.table, s.fresh, SwapOptions{Now: swapTime})
 					if len(r.calls) <= n {
 						must(t, err)
