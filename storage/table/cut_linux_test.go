@@ -213,7 +213,9 @@ func foreignWriter(t *testing.T, path string) (acked func() int) {
 // compactUnderForeigner returns how many rows of those that another process had committed are missing in the end.
 func compactUnderForeigner(t *testing.T, d disk) (lost int, reports []string) {
 	path := filepath.Join(t.TempDir(), "x.db")
-	table := cutScene(t, path, quietOwned)
+	opts := quietOwned
+	opts.BusyTimeout = 2 * time.Minute // SQLite's locks have no queue, and the other process never rests
+	table := cutScene(t, path, opts)
 	writeOwned(t, table, "CREATE TABLE written(n INT)")
 	settleOwned(t, table)
 	table.disk = d

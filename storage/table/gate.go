@@ -124,6 +124,13 @@ func (g *gate) enterNow() *session {
 	return g.admit()
 }
 
+// serves reports whether the table serves at this moment.
+func (g *gate) serves() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.phase == serving
+}
+
 func (g *gate) attach(s *session) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

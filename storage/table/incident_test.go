@@ -375,3 +375,26 @@ func TestFileOfUnknownOrigin(t *testing.T) {
 		t.Fatalf("%+v", done)
 	}
 }
+
+// TestScrubGivesWay: its caller may have the lock that the recovery waits for, and the recovery waits for whoever is inside the table.
+func TestScrubGivesWay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	bulk(t, path, "PRAGMA journal_mode=WAL;", 4000)
+	reported := make(chan struct{})
+	table := openOwned(t, path, Options{RecoverWait: time.Millisecond, OnCorrupt: func(context.Context, Report) { close(reported) }})
+	looks := 0
+	_, err := table.Scrub(t.Context(), ScrubOptions{Progress: func(int64, int64) {
+		if looks++; looks == 1 {
+			table.Suspect(t.Context(), []uint32{3}, errors.New("somebody has met damage"))
+		}
+	}})
+	<-reported
+	if !errors.Is(err, ErrRecovering) || looks != 1 {
+		t.Errorf("%d looks, %v", looks, err)
+	}
+	must(t, table.Detach(t.Context()))
+	must(t, table.Attach(t.Context(), AttachOptions{}))
+	if done, err := table.Scrub(t.Context(), ScrubOptions{}); err != nil || len(done.Bad) > 0 {
+		t.Errorf("%+v, %v", done, err)
+	}
+}

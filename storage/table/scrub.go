@@ -24,20 +24,27 @@ type Scrubbed struct {
 	Unproven int      // pages whose sums were read from the file, not from what was written to it
 }
 
+// scrubPatience is how long a scrub waits for a table that is being recovered: far less than its users, since the recovery may need the lock
+// of whoever scrubs.
+const scrubPatience = 10 * time.Second
+
 // Scrub compares every page of the main file with the ledger, while reads and writes go on: all that whoever begins to read now would get
 // from there. Bad pages are reported as an incident. They are no error of Scrub: the caller gets them all. It may have to wait for a write, so
-// that it must not be called from inside one.
+// that it must not be called from inside one. A table that does not
+// serve soon, or stops to while it is scrubbed, is ErrRecovering.
 func (t *Table) Scrub(ctx context.Context, opts ScrubOptions) (done Scrubbed, err error) {
-	patience := patience{limit: t.opts.RecoverWait}
+	patience := patience{limit: min(t.opts.RecoverWait, scrubPatience)}
 	defer patience.end()
 	s, err := t.gate.enter(ctx, &patience)
-	if err != nil {
-		return done, &ownedError{t.path, err}
+	for err == nil {
+		if done, err = s.scrub(ctx, opts, t.gate.serves); ctx.Err() != nil || !s.retired.Load() && !errors.Is(err, ErrRecovering) {
+			break
+		}
+		t.gate.leave(s) // its file is not the table any more, or its recovery waits for us
+		s, err = t.gate.enter(ctx, &patience)
 	}
-	done, err = s.scrub(ctx, opts)
-	if s.retired.Load() && ctx.Err() == nil { // its file is not the table any more
-		t.gate.leave(s)
-		return t.Scrub(ctx, opts)
+	if s == nil {
+		return done, &ownedError{t.path, err}
 	}
 	defer t.gate.leave(s)
 	found := t.diagnose(ctx, err)
@@ -54,7 +61,7 @@ func (t *Table) Scrub(ctx context.Context, opts ScrubOptions) (done Scrubbed, er
 	return done, t.classified(err, found)
 }
 
-func (s *session) scrub(ctx context.Context, opts ScrubOptions) (done Scrubbed, err error) {
+func (s *session) scrub(ctx context.Context, opts ScrubOptions, serves func() bool) (done Scrubbed, err error) {
 	if err := s.sameFile(); err != nil {
 		return done, err
 	}
@@ -79,6 +86,9 @@ func (s *session) scrub(ctx context.Context, opts ScrubOptions) (done Scrubbed, 
 		}
 		if err := tempo.after(ctx, done.Bytes); err != nil {
 			return done, err
+		}
+		if !serves() {
+			return done, ErrRecovering
 		}
 	}
 	if err := s.confirm(ctx, doubt); err != nil {
