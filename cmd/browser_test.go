@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tablekeeper/storage/needtest"
 )
 
 // An operator's day at the dashboard, in a real browser against the real service: infra/admin/web/tests/operator.mjs. With
@@ -25,10 +27,7 @@ func TestOperatorInABrowser(t *testing.T) {
 	need(t, "node", "chromium", "sqlite3")
 	web := "../infra/admin/web"
 	if _, err := os.Stat(filepath.Join(web, "node_modules")); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no node_modules: run make setup")
-		}
-		t.Skip("no node_modules: run make setup")
+		needtest.Missing(t, fmt.Errorf("%w: run make setup", err))
 	}
 	s := newStage(t)
 	shots := os.Getenv("TABLEKEEPER_SCREENSHOTS")

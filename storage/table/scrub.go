@@ -30,8 +30,7 @@ const scrubPatience = 10 * time.Second
 
 // Scrub compares every page of the main file with the ledger, while reads and writes go on: all that whoever begins to read now would get
 // from there. Bad pages are reported as an incident. They are no error of Scrub: the caller gets them all. It may have to wait for a write, so
-// that it must not be called from inside one. A table that does not
-// serve soon, or stops to while it is scrubbed, is ErrRecovering.
+// that it must not be called from inside one. A table that is being recovered, and does not serve again within ten seconds, is ErrRecovering.
 func (t *Table) Scrub(ctx context.Context, opts ScrubOptions) (done Scrubbed, err error) {
 	patience := patience{limit: min(t.opts.RecoverWait, scrubPatience)}
 	defer patience.end()
