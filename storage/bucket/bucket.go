@@ -118,15 +118,24 @@ const (
 	SupersededValue = "superseded"
 )
 
-// NewBody makes a Body of a stream and what is known of its object.
-func NewBody(rc io.ReadCloser, info Info) Body { return &body{rc, info} }
+// NewBody makes a Body of a stream and what is known of its object. It ends with ctx, also where the stream has bytes left that
+// came before.
+func NewBody(ctx context.Context, rc io.ReadCloser, info Info) Body { return &body{rc, ctx, info} }
 
 type body struct {
 	io.ReadCloser
+	ctx  context.Context // of the Get that made the body
 	info Info
 }
 
 func (b *body) Info() Info { return b.info }
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.ctx.Err() != nil {
+		return 0, context.Cause(b.ctx)
+	}
+	return b.ReadCloser.Read(p)
+}
 
 // Span says which bytes [from, to) of an object of size bytes Get's off and n mean.
 func Span(size, off, n int64) (from, to int64) {

@@ -47,14 +47,14 @@ func (m *memory) Get(ctx context.Context, key string, off, n int64) (io.ReadClos
 	return m.GetVersion(ctx, key, "", off, n)
 }
 
-func (m *memory) GetVersion(_ context.Context, _, etag string, off, n int64) (io.ReadCloser, error) {
+func (m *memory) GetVersion(ctx context.Context, _, etag string, off, n int64) (io.ReadCloser, error) {
 	text := m.content()
 	info := m.info(text)
 	if etag != "" && etag != info.ETag {
 		return nil, bucket.ErrPrecondition
 	}
 	from, to := bucket.Span(info.Size, off, n)
-	return bucket.NewBody(io.NopCloser(strings.NewReader(text[from:to])), info), nil
+	return bucket.NewBody(ctx, io.NopCloser(strings.NewReader(text[from:to])), info), nil
 }
 
 func (m *memory) List(context.Context, string, string) iter.Seq2[bucket.Info, error] {

@@ -120,20 +120,16 @@ func openBody(ctx context.Context, d disk, f file, key, etag string, off, n int6
 	if _, err := f.Seek(from, io.SeekStart); err != nil {
 		return nil, err
 	}
-	return bucket.NewBody(&bodyFile{ctx, f, to - from}, r.info(key)), nil
+	return bucket.NewBody(ctx, &bodyFile{f, to - from}, r.info(key)), nil
 }
 
-// bodyFile reads the next left bytes of a file. Its context is the body's, as bucket.Reader has it.
+// bodyFile reads the next left bytes of a file.
 type bodyFile struct {
-	ctx  context.Context
 	f    file
 	left int64
 }
 
 func (b *bodyFile) Read(p []byte) (int, error) {
-	if b.ctx.Err() != nil {
-		return 0, context.Cause(b.ctx)
-	}
 	if b.left == 0 {
 		return 0, io.EOF
 	}

@@ -38,7 +38,7 @@ func (f *Bucket) get(ctx context.Context, key string, open func() (io.ReadCloser
 	}
 	s := &stream{ctx: ctx, r: rc, c: rc, fault: fault}
 	if b, ok := rc.(bucket.Body); ok {
-		return bucket.NewBody(s, b.Info()), nil
+		return bucket.NewBody(ctx, s, b.Info()), nil
 	}
 	return s, nil
 }

@@ -200,7 +200,7 @@ func (s *Store) get(ctx context.Context, key, etag string, off, n int64) (io.Rea
 	if err := object.check(etag, off, n); err != nil {
 		return nil, errors.Join(err, object.Body.Close())
 	}
-	return bucket.NewBody(object.Body, object.Info), nil
+	return bucket.NewBody(ctx, object.Body, object.Info), nil
 }
 
 // nothing is the body of a range without bytes, for which S3 has no request.
@@ -215,7 +215,7 @@ func (s *Store) nothing(ctx context.Context, key, etag string, off, n int64) (io
 	if from, to := bucket.Span(info.Size, off, n); from < to {
 		return nil, fmt.Errorf("%w: nothing for bytes %d to %d of %d", bucket.ErrBody, from, to-1, info.Size)
 	}
-	return bucket.NewBody(io.NopCloser(strings.NewReader("")), info), nil
+	return bucket.NewBody(ctx, io.NopCloser(strings.NewReader("")), info), nil
 }
 
 // Tags implements bucket.Reader.
