@@ -82,10 +82,13 @@ type rig struct {
 	sub      *events.Subscription
 	compact  *script
 	backup   *script
+	telling  sync.Mutex // two runs may end at once
 	failures []Failure
 }
 
 func (g *rig) Failed(_ context.Context, f Failure) error {
+	g.telling.Lock()
+	defer g.telling.Unlock()
 	g.failures = append(g.failures, f)
 	return nil
 }
