@@ -205,7 +205,7 @@ func TestStreamOfASlowClientEnds(t *testing.T) {
 		}
 	})
 	t.Run("stuck", func(t *testing.T) {
-		g := newRig(t, func(o *Options) { o.Timing.Write = 50 * time.Millisecond })
+		g := newRig(t, func(o *Options) { o.Timing.Write = 300 * time.Millisecond })
 		g.mustListen("") // and never reads
 		big := json.RawMessage(`{"note":"` + strings.Repeat("x", 1<<20) + `"}`)
 		for range 64 { // more than the buffers of a connection hold
@@ -254,7 +254,8 @@ func TestStreamsEndWithTheService(t *testing.T) {
 // TestStuckClientsHoldNobodyUp: clients that never read cost a bounded amount of memory, others miss nothing because of them, and when all have
 // gone nothing of them is left.
 func TestStuckClientsHoldNobodyUp(t *testing.T) {
-	g := newRig(t, nil)
+	// Nobody is cut off for being slow, not the first client either, which reads nothing until all is published.
+	g := newRig(t, func(o *Options) { o.Timing = Timing{Slow: time.Hour, Write: time.Hour} })
 	const stuck, published, size = 8, 4000, 20_000 // 80 MB of progress
 	conns := []*websocket.Conn{g.mustListen("")}
 	next(t, conns[0])
