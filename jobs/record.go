@@ -98,7 +98,7 @@ func (x *run) finish(condition string) {
 
 // giveUp ends the record of a run that does not stop. Its process is about to end.
 func (x *run) giveUp() {
-	x.close(func(rec *history.Run) {
+	ours := x.close(func(rec *history.Run) {
 		for i, e := range rec.Entries {
 			if e.Status == history.EntryRunning {
 				rec.Entries[i].Status, rec.Entries[i].Reason = history.EntryLost, "lost"
@@ -110,14 +110,17 @@ func (x *run) giveUp() {
 		rec.Status, rec.Error = history.Lost, "the service stopped while it was at work, and it did not stop in time"
 		rec.Hint = "look at the tables it had begun; the next scheduled run takes them up again"
 	}, "RetriesExhausted")
+	if ours {
+		x.end()
+	}
 }
 
-// close makes the record final, once.
-func (x *run) close(decide func(rec *history.Run), condition string) {
+// close makes the record final, once: it tells whether it was this call that did.
+func (x *run) close(decide func(rec *history.Run), condition string) bool {
 	x.mu.Lock()
 	if x.final {
 		x.mu.Unlock()
-		return
+		return false
 	}
 	decide(&x.rec)
 	x.rec.Ended = x.r.now().UTC().Round(0)
@@ -139,7 +142,7 @@ func (x *run) close(decide func(rec *history.Run), condition string) {
 	x.r.report(run)
 	x.r.tell(run)
 	x.r.failed(ctx, run, condition)
-	x.end()
+	return true
 }
 
 // end lets go of those who wait for the run.

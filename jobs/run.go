@@ -77,8 +77,9 @@ func (x *run) full() history.Run {
 	return full
 }
 
-// work does the run, from the event to the record.
+// work does the run, from the event to the record. Whoever waits for its end finds it under way no more.
 func (x *run) work() {
+	defer x.end()
 	defer x.r.leave(x)
 	defer x.cancel(nil)
 	flushing, stopFlushing := context.WithCancel(context.Background())
