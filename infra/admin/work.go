@@ -206,7 +206,7 @@ func (s *Server) inTheWay(t task) error {
 	}
 	for _, head := range s.Runner.Active() {
 		if t.table == "" {
-			if head.Function == t.function && head.Counts.Tables > 1 {
+			if head.Function == t.function && head.Counts.Tables > 1 && !head.Status.Ended() { // its end is told before it leaves
 				return conflict(head, "the same is under way")
 			}
 			continue
