@@ -13,6 +13,7 @@ import (
 type attempt struct {
 	report   json.RawMessage
 	err      error
+	stopped  bool // err is the end of the context, and nothing else
 	took     time.Duration
 	deserted <-chan struct{} // not nil: the function goes on and this is closed when it returns
 }
@@ -66,6 +67,7 @@ func (x *run) attempt(ctx context.Context, table string, number int) attempt {
 	if a.err != nil && errors.Is(context.Cause(working), error(deadline)) && ctx.Err() == nil {
 		a.err = &timeoutError{after: x.spec.Timeout, deserted: a.deserted != nil}
 	} else if a.err != nil && ctx.Err() != nil {
+		a.stopped = errors.Is(a.err, context.Canceled) || errors.Is(a.err, context.Cause(ctx))
 		a.err = fmt.Errorf("%w (%w)", context.Cause(ctx), a.err)
 	}
 	return a

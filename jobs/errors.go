@@ -22,6 +22,11 @@ var (
 	ErrCallerLeft = errors.New("whoever asked for the run went away")
 )
 
+// asideError is why an attempt's context ended whose table an urgent run needs.
+type asideError struct{ holder string }
+
+func (e *asideError) Error() string { return "the table was needed by " + e.holder }
+
 // UnknownFunctionError is an invocation of what neither template nor binary know.
 type UnknownFunctionError struct {
 	Name       string

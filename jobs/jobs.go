@@ -28,6 +28,13 @@ type Function interface {
 	Run(ctx context.Context, call Call) (entry json.RawMessage, err error)
 }
 
+// Urgent is an optional ability of a Function: others stand aside for it. An urgent run does not wait for a slot behind them, and ends
+// their attempts at the table that it needs. Those count as attempts at a table that another held: they are made anew, once it is free.
+type Urgent interface {
+	// Over names the functions that stand aside for a run with this event; none: it waits like any other.
+	Over(event json.RawMessage) []string
+}
+
 // Call is what a function is given for one attempt at one table.
 type Call struct {
 	Event   json.RawMessage // the invocation's event, a JSON object

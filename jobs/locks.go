@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -14,25 +15,49 @@ const (
 
 // tableLocks excludes the runs of this process from each other.
 type tableLocks struct {
-	mu   sync.Mutex
-	held map[string]*tableLock
+	mu     sync.Mutex
+	held   map[string]*tableLock
+	wanted map[string]*tableLock // by an urgent run, which is to have it next; free is closed when that has it, or gave up
 }
 
 type tableLock struct {
 	owner Owner
-	free  chan struct{} // closed when it is released
+	free  chan struct{}           // closed when it is released
+	end   context.CancelCauseFunc // ends what the owner does with the table
 }
 
-func newTableLocks() *tableLocks { return &tableLocks{held: map[string]*tableLock{}} }
+func newTableLocks() *tableLocks {
+	return &tableLocks{held: map[string]*tableLock{}, wanted: map[string]*tableLock{}}
+}
+
+// want reserves a table for an urgent run: whoever stands aside for it may ask for the table again before it does.
+func (l *tableLocks) want(table string, owner Owner) (done func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wanted[table] != nil {
+		return func() {} // the other one's turn comes first
+	}
+	w := &tableLock{owner: owner, free: make(chan struct{}), end: func(error) {}}
+	l.wanted[table] = w
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.wanted, table)
+		close(w.free)
+	}
+}
 
 // try takes the lock, or gives the one that is in the way.
-func (l *tableLocks) try(table string, owner Owner) (unlock func(), other *tableLock) {
+func (l *tableLocks) try(table string, owner Owner, end context.CancelCauseFunc) (unlock func(), other *tableLock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if other := l.held[table]; other != nil {
 		return nil, other
 	}
-	mine := &tableLock{owner: owner, free: make(chan struct{})}
+	if other := l.wanted[table]; other != nil && other.owner != owner {
+		return nil, other
+	}
+	mine := &tableLock{owner: owner, free: make(chan struct{}), end: end}
 	l.held[table] = mine
 	return func() {
 		l.mu.Lock()
@@ -55,23 +80,36 @@ func (l *tableLocks) holder(key string) (Owner, bool) {
 type busy struct {
 	holder  string
 	overlap bool // the same function, in this process
+	aside   bool // we had it, and stood aside
 }
 
-// lock takes a table, waiting up to patience. Nil unlock and busy: ctx has ended, or err.
-func (x *run) lock(ctx context.Context, table string, patience time.Duration) (unlock func(), held *busy, err error) {
-	owner := Owner{Function: x.spec.Name, RunID: x.id, Actor: x.rec.Actor}
+// run names the run in a message.
+func (o Owner) run() string { return o.Function + " (run " + o.RunID + ")" }
+
+func (x *run) owner() Owner { return Owner{Function: x.spec.Name, RunID: x.id, Actor: x.rec.Actor} }
+
+// lock takes a table, waiting up to patience; end is how the one who needs it more ends what is done under the lock. Nil unlock and busy: ctx
+// has ended, or err.
+func (x *run) lock(ctx context.Context, end context.CancelCauseFunc, table string, patience time.Duration) (unlock func(), held *busy, err error) {
+	owner := x.owner()
 	key := "table/" + table
 	if table == "" {
 		key = "function/" + x.spec.Name // a unit without a table excludes itself alone
 	}
+	if len(x.over) > 0 {
+		defer x.r.locks.want(key, owner)()
+	}
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	for {
-		inner, other := x.r.locks.try(key, owner)
+		inner, other := x.r.locks.try(key, owner, end)
 		if other == nil {
 			return x.lockOutside(ctx, table, owner, inner, patience)
 		}
-		held = &busy{holder: other.owner.Function + " (run " + other.owner.RunID + ")", overlap: other.owner.Function == x.spec.Name}
+		if slices.Contains(x.over, other.owner.Function) {
+			other.end(&asideError{owner.run()})
+		}
+		held = &busy{holder: other.owner.run(), overlap: other.owner.Function == x.spec.Name}
 		if patience == 0 || held.overlap && x.scheduled() {
 			return nil, held, nil
 		}

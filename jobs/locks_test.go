@@ -149,3 +149,109 @@ func TestTooManyRuns(t *testing.T) {
 		}
 	})
 }
+
+// urgent is a script for which the function compact stands aside, unless its event names the table "patient".
+type urgent struct{ *script }
+
+func (u urgent) Over(event json.RawMessage) []string {
+	if strings.Contains(string(event), "patient") {
+		return nil
+	}
+	return []string{"compact"}
+}
+
+// untilEnded works for a minute, or until its context ends.
+func untilEnded(ctx context.Context, _ Call) (string, error) {
+	select {
+	case <-ctx.Done():
+		return "", fmt.Errorf("copy: %w", ctx.Err())
+	case <-time.After(50 * time.Second):
+		return `{"status":"done"}`, nil
+	}
+}
+
+func TestOthersStandAsideForWhatIsUrgent(t *testing.T) {
+	one := json.RawMessage(`{"tables":["a"]}`)
+	for name, c := range map[string]struct {
+		event    json.RawMessage
+		compact  func(ctx context.Context, c Call) (string, error)
+		takes    time.Duration // the urgent run
+		urgent   string
+		standing string
+		calls    string
+	}{
+		"it is ended, and done anew": {one, untilEnded, 10 * time.Second, "succeeded a:repaired#1", "succeeded a:done#1 b:done#1", "[a#1 b#1 a#1]"},
+		"it waits for a while": {one, func(ctx context.Context, c Call) (string, error) {
+			if c.Table == "b" {
+				return `{"status":"done"}`, nil
+			}
+			return untilEnded(ctx, c)
+		}, 50 * time.Second, "succeeded a:repaired#1", "succeeded a:skipped(locked)#0 b:done#1", "[a#1 b#1]"},
+		"what is not urgent waits": {json.RawMessage(`{"tables":["a","patient"]}`), untilEnded, 10 * time.Second, "succeeded a:skipped(locked)#0 patient:repaired#1", "succeeded a:done#1 b:done#1", "[a#1 b#1]"},
+		"what it found is kept": {one, func(ctx context.Context, c Call) (string, error) {
+			if c.Attempt == 1 && c.Table == "a" {
+				<-ctx.Done()
+				return "", errors.New("page 7 is damaged")
+			}
+			return untilEnded(ctx, c)
+		}, 10 * time.Second, "succeeded a:repaired#1", "succeeded a:done#2 b:done#1", "[a#1 b#1 a#2]"},
+		"what ends well is kept": {one, func(ctx context.Context, c Call) (string, error) {
+			if c.Table == "a" {
+				<-ctx.Done()
+				return `{"status":"done"}`, nil
+			}
+			return untilEnded(ctx, c)
+		}, 10 * time.Second, "succeeded a:repaired#1", "succeeded a:done#1 b:done#1", "[a#1 b#1]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var u urgent
+			inBubble(t, func(cfg *Config) {
+				u = urgent{cfg.Functions["backup"].(*script)}
+				cfg.Functions["backup"] = u
+			}, func(g *rig) {
+				g.compact.run, u.run = c.compact, func(context.Context, Call) (string, error) {
+					time.Sleep(c.takes)
+					return `{"status":"repaired"}`, nil
+				}
+				first := g.invoke(Invocation{Function: "compact", Event: json.RawMessage(`{"tables":["a","b"]}`), Type: Async})
+				time.Sleep(time.Second)
+				if r := g.invoke(Invocation{Function: "backup", Event: c.event}); summary(r) != c.urgent {
+					t.Errorf("urgent run: %s, want %s", summary(r), c.urgent)
+				}
+				g.Wait()
+				r, err := g.store.Get(g.t.Context(), first.ID)
+				slices.Sort(g.compact.calls[:2])
+				if err != nil || summary(r) != c.standing || fmt.Sprint(g.compact.calls) != c.calls {
+					t.Errorf("the run that stood aside: %s, want %s; calls %v, want %s; %v", summary(r), c.standing, g.compact.calls, c.calls, err)
+				}
+			})
+		})
+	}
+}
+
+// All slots are taken by a function that nobody can end, and the tables that wait for one hold their locks.
+func TestWhatIsUrgentDoesNotWaitForASlot(t *testing.T) {
+	var u urgent
+	inBubble(t, func(cfg *Config) {
+		u = urgent{cfg.Functions["backup"].(*script)}
+		cfg.Functions["backup"], cfg.Concurrency = u, 2
+	}, func(g *rig) {
+		g.compact.run = untilEnded
+		big := g.invoke(Invocation{Function: "compact", Event: json.RawMessage(`{"tables":["a","b"]}`), Type: Async})
+		time.Sleep(time.Second)
+		waiting := g.invoke(Invocation{Function: "compact", Event: json.RawMessage(`{"tables":["c","d"]}`), Type: Async})
+		time.Sleep(time.Second)
+		began := time.Now()
+		for _, table := range []string{"x", "c"} {
+			r := g.invoke(Invocation{Function: "backup", Event: json.RawMessage(`{"tables":["` + table + `"]}`)})
+			if took := time.Since(began); r.Status != history.Succeeded || took > 0 {
+				t.Errorf("%s: %s after %v", table, summary(r), took)
+			}
+		}
+		for _, id := range []string{big.ID, waiting.ID} {
+			if r, err := g.WaitRun(g.t.Context(), id); err != nil || r.Counts.Done != 2 {
+				t.Errorf("%s, %v", summary(r), err)
+			}
+		}
+	})
+}

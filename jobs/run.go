@@ -2,7 +2,9 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +18,7 @@ type run struct {
 	r      *Runner
 	spec   template.Function
 	fn     Function
+	over   []string        // the functions that stand aside for this run
 	ctx    context.Context // the run's own: it outlives whoever asked
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed, once, when rec is final
@@ -42,6 +45,9 @@ type run struct {
 func newRun(r *Runner, spec template.Function, fn Function, inv Invocation, id string) *run {
 	x := &run{r: r, spec: spec, fn: fn, id: id, key: inv.IdempotencyKey, done: make(chan struct{}), accepted: make(chan struct{}), dirty: map[int]bool{}, failures: map[int]error{}, deserted: map[int]bool{}}
 	x.ctx, x.cancel = context.WithCancelCause(context.Background())
+	if urgent, ok := fn.(Urgent); ok {
+		x.over = urgent.Over(inv.Event)
+	}
 	x.rec = history.Run{ID: id, Function: spec.Name, Job: inv.Job, Trigger: inv.Trigger, Actor: inv.Actor, RetryOf: inv.RetryOf,
 		IdempotencyKey: inv.IdempotencyKey, Event: inv.Event, Status: history.Queued, Queued: r.now().UTC().Round(0)}
 	return x
@@ -142,12 +148,20 @@ func (x *run) begin(tables []string) (todo []int) {
 	return todo
 }
 
-// pass tries each table once. Tables that others hold come last: meanwhile they may have become free.
+// pass tries each table once. Tables that others hold come last: meanwhile they may have become free. An urgent run waits for each at once:
+// its turn is kept only while it waits.
 func (x *run) pass(todo []int, number int) {
-	held := x.each(todo, func(i int) *busy { return x.table(i, number, 0) })
+	held := todo
+	if len(x.over) == 0 {
+		held = x.each(todo, func(i int) *busy { return x.table(i, number, 0) })
+	}
 	until := x.r.now().Add(x.r.cfg.LockWait)
 	x.each(held, func(i int) *busy {
-		if b := x.table(i, number, max(time.Millisecond, until.Sub(x.r.now()))); b != nil {
+		b := x.table(i, number, max(time.Millisecond, until.Sub(x.r.now())))
+		for b != nil && b.aside {
+			b = x.table(i, number, x.r.cfg.LockWait)
+		}
+		if b != nil {
 			x.locked(i, b)
 		}
 		return nil
@@ -178,45 +192,76 @@ func (x *run) each(todo []int, do func(i int) *busy) (held []int) {
 	return held
 }
 
-// table locks a table, waits for a slot and makes one attempt. It gives whoever holds the table.
+// table locks a table, waits for a slot and makes one attempt. It gives whoever holds the table, or needed it more.
 func (x *run) table(i, number int, patience time.Duration) *busy {
 	name := x.name(i)
-	unlock, held, err := x.lock(x.ctx, name, patience)
+	working, end := context.WithCancelCause(x.ctx)
+	defer end(nil)
+	unlock, held, err := x.lock(working, end, name, patience)
 	switch {
 	case held != nil && held.overlap && x.scheduled():
 		x.locked(i, held)
 		return nil
 	case held != nil:
 		return held
-	case x.ctx.Err() != nil:
+	case working.Err() != nil:
 		if unlock != nil {
 			unlock()
 		}
-		return nil
+		return x.aside(working, name)
 	case err != nil:
 		x.settle(i, number, attempt{err: fmt.Errorf("lock table %s: %w", name, err)})
 		return nil
 	}
+	slots := x.slots()
 	select {
-	case x.r.slots <- struct{}{}:
-	case <-x.ctx.Done():
+	case <-working.Done():
 		unlock()
-		return nil
+		return x.aside(working, name)
+	case slots <- struct{}{}:
 	}
-	x.update(func(rec *history.Run) {
-		rec.Entries[i].Status, rec.Entries[i].Attempts = history.EntryRunning, number
-		rec.Attempts = max(rec.Attempts, number)
-	})
-	a := x.attempt(x.ctx, name, number)
-	<-x.r.slots
+	before := x.running(i, number)
+	a := x.attempt(working, name, number)
+	<-slots
 	if a.deserted != nil {
 		x.r.log.Error("function ignores the end of its context; its table stays locked until it returns", "run", x.id, "function", x.spec.Name, "table", name)
 		go func() { <-a.deserted; unlock() }()
 	} else {
 		unlock()
 	}
+	if held := x.aside(working, name); held != nil && a.stopped {
+		x.update(func(rec *history.Run) { rec.Entries[i] = before })
+		return held
+	}
 	x.settle(i, number, a)
 	return nil
+}
+
+func (x *run) slots() chan struct{} {
+	if len(x.over) > 0 {
+		return x.r.urgent
+	}
+	return x.r.slots
+}
+
+// running puts down that a table is worked on and gives its entry as it was.
+func (x *run) running(i, number int) (before history.Entry) {
+	x.update(func(rec *history.Run) {
+		before = rec.Entries[i]
+		rec.Entries[i].Status, rec.Entries[i].Attempts = history.EntryRunning, number
+		rec.Attempts = max(rec.Attempts, number)
+	})
+	return before
+}
+
+// aside is the run that ended the work on a table because it needs it, if one did.
+func (x *run) aside(working context.Context, table string) *busy {
+	urgent, ok := errors.AsType[*asideError](context.Cause(working))
+	if !ok {
+		return nil
+	}
+	x.note("WARN", table, "stood aside", "for="+strconv.Quote(urgent.holder))
+	return &busy{holder: urgent.holder, aside: true}
 }
 
 func (x *run) name(i int) string {

@@ -28,7 +28,7 @@ type Config struct {
 	Locker      Locker             // nil: only this process works on the tables
 	OnFailure   FailureDestination // nil: the bus alone
 	Recorded    func(history.Run)  // is told of each run when its end is in the history; nil: nobody is
-	Concurrency int                // tables worked on at a time, over all runs; default 4
+	Concurrency int                // tables worked on at a time, over all runs; default 4; urgent runs have as many again
 	MaxRuns     int                // runs under way at a time; default 1000
 	LockWait    time.Duration      // how long a run waits for tables that others hold; default 30 s
 	Abandon     time.Duration      // how long an attempt may ignore the end of its context; default 10 s
@@ -45,6 +45,8 @@ type Runner struct {
 	now   func() time.Time
 	locks *tableLocks
 	slots chan struct{} // one token per table that is worked on; waiting for one is first come, first served
+	// urgent are the slots of urgent runs: as many again, so that none of them waits behind the others.
+	urgent chan struct{}
 
 	mu     sync.Mutex
 	closed bool
@@ -61,7 +63,7 @@ func New(cfg Config) (*Runner, error) {
 		}
 	}
 	cfg.fill()
-	r := &Runner{cfg: cfg, log: cfg.Logger, now: cfg.Now, locks: newTableLocks(), slots: make(chan struct{}, cfg.Concurrency),
+	r := &Runner{cfg: cfg, log: cfg.Logger, now: cfg.Now, locks: newTableLocks(), slots: make(chan struct{}, cfg.Concurrency), urgent: make(chan struct{}, cfg.Concurrency),
 		active: map[string]*run{}, keys: map[string]*run{}}
 	r.idle = sync.NewCond(&r.mu)
 	return r, nil

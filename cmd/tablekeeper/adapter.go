@@ -63,12 +63,25 @@ func (a *adapter[E, R]) Run(ctx context.Context, call jobs.Call) (json.RawMessag
 	}}
 	report, err := a.work.Run(ctx, e, call.Table, progress)
 	a.house.watch.ended(call.Table)
-	a.house.suspectLater(call.Table, err)
+	if ctx.Err() == nil { // else the error is the end of the work, and says nothing of the table
+		a.house.suspectLater(call.Table, err)
+	}
 	entry, encodeErr := json.Marshal(report)
 	if err == nil && encodeErr != nil {
 		err = fmt.Errorf("encode the report: %w", encodeErr)
 	}
 	return entry, err
+}
+
+// Over implements jobs.Urgent, for the work that says so.
+func (a *adapter[E, R]) Over(event json.RawMessage) []string {
+	urgent, ok := a.work.(interface{ Over(event E) []string })
+	event, _, _ = takeSchedule(event)
+	var e E
+	if !ok || functions.Decode(event, &e) != nil { // Tables says what is wrong with it
+		return nil
+	}
+	return urgent.Over(e)
 }
 
 // hasSchedule tells whether a table has this schedule of its own for a function; "" is none.

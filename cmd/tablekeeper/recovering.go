@@ -121,7 +121,7 @@ func (h *house) suspectLater(name string, err error) {
 	}
 	h.tellCorruption(name, err.Error())
 	go func() {
-		// The run that found it still has the table's lock; the runner waits for it.
+		// The run that found it may still have the table's lock: the runner ends it.
 		if err := h.recoverNow(context.WithoutCancel(context.Background()), name, err.Error()); err != nil {
 			h.log.Error("damaged table was not recovered", "table", name, "error", err)
 		}

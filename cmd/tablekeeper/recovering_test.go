@@ -4,13 +4,20 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"tablekeeper/jobs"
 	"tablekeeper/jobs/history"
+	"tablekeeper/storage/archive"
+	"tablekeeper/storage/bucket/faulty"
 	"tablekeeper/storage/shelf"
+	"tablekeeper/storage/table"
 )
 
 // A recovery that lost rows was over, and the process died before it was recorded. The next service tells of it, once.
@@ -76,4 +83,93 @@ func startAndTell(t *testing.T) (told []string) {
 		t.Error(err)
 	}
 	return told
+}
+
+// The store takes no more of a backup, and the table that is being backed up is found to be damaged: its users do not wait for the store.
+func TestARecoveryDoesNotWaitForABackup(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("data", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h := serviceHere(t, time.Now)
+	defer func() {
+		if err := h.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	slow := faulty.Wrap(h.first.Bucket)
+	h.first.Bucket, h.first.Catalogue = slow, archive.NewCatalogue(slow, archive.CatalogueOptions{})
+	work, err := h.functions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.runner, err = jobs.New(jobs.Config{Template: h.template, History: h.history, Functions: work, Bus: h.bus, Locker: h.locks, Recorded: h.recorded})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub, err := h.openHub(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hub.Config.Set(t.Context(), "colour", "green", "a", 0); err != nil {
+		t.Fatal(err)
+	}
+	back := func(kind jobs.Type) history.Run {
+		run, err := h.runner.Invoke(t.Context(), jobs.Invocation{Function: "backup", Event: json.RawMessage(`{"tables":["config"],"force":true}`), Type: kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return run
+	}
+	if run := back(jobs.Sync); run.Status != history.Succeeded {
+		t.Fatalf("first backup: %s %s", run.Status, run.Error)
+	}
+
+	stuck := make(chan struct{})
+	var once sync.Once
+	slow.Decide(func(c faulty.Call) faulty.Fault {
+		if c.Op != "put" || !strings.HasPrefix(c.Key, "config/") {
+			return faulty.Fault{}
+		}
+		once.Do(func() { close(stuck) })
+		return faulty.Fault{Kind: faulty.Stall}
+	})
+	second := back(jobs.Async)
+	<-stuck
+	handle := h.shelf.Owned("config")
+	if settled, err := handle.Checkpoint(t.Context()); err != nil || !settled {
+		t.Fatalf("checkpoint: %v, %v", settled, err)
+	}
+	overwriteLastPage(t, handle.Path())
+	if done, err := handle.Scrub(t.Context(), table.ScrubOptions{}); err != nil || len(done.Bad) != 1 {
+		t.Fatalf("scrub: %+v, %v", done, err)
+	}
+	if e, err := hub.Config.Get(t.Context(), "colour"); err != nil || e.Value != "green" {
+		t.Errorf("read while the backup is stuck: %+v, %v", e, err)
+	}
+
+	slow.Decide(func(faulty.Call) faulty.Fault { return faulty.Fault{} })
+	h.runner.Wait()
+	run, err := h.history.Get(t.Context(), second.ID)
+	if err != nil || run.Status != history.Succeeded || run.Counts.Done != 1 {
+		t.Errorf("the backup ended %s %s (%+v), %v", run.Status, run.Error, run.Entries, err)
+	}
+	if len(run.Log) == 0 || run.Log[0].Message != "stood aside" {
+		t.Errorf("the backup's log is %+v", run.Log)
+	}
+}
+
+func overwriteLastPage(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := f.Stat()
+	if err == nil {
+		_, err = f.WriteAt(make([]byte, 4096), info.Size()-4096)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
 }

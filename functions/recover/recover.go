@@ -155,6 +155,15 @@ func (f *Function) Tables(_ context.Context, event Event) ([]string, error) {
 	return []string{event.Table}, nil
 }
 
+// Over names what a recovery ends to have its table now: work that a damaged table makes vain, and that is done again after it. A restore is
+// not among it: a person asked for it, and it replaces the damage, too.
+func (f *Function) Over(event Event) []string {
+	if event.Accept || event.DryRun || event.Tell {
+		return nil
+	}
+	return []string{"backup", "compact", "verify", "sweep"}
+}
+
 // Run recovers the table.
 func (f *Function) Run(ctx context.Context, event Event, name string, p functions.Progress) (entry Entry, err error) {
 	start := f.Now()
