@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"tablekeeper/storage/needtest"
 )
 
 // service is the real program, serving on one address, which it keeps when it is stopped and started again.
@@ -47,7 +47,11 @@ func startService(t *testing.T, home string, flags ...string) *service {
 	if err != nil {
 		t.Fatalf("build: %v\n%s", err, program)
 	}
-	s := &service{t: t, home: home, flags: flags, program: program, listen: freeAddress(t), log: &serviceLog{}}
+	port, err := needtest.Port() // it stays free while the service is down
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{t: t, home: home, flags: flags, program: program, listen: fmt.Sprintf("127.0.0.1:%d", port), log: &serviceLog{}}
 	s.base = "http://" + s.listen
 	if err := s.start(); err != nil {
 		t.Fatalf("%v\n%s", err, s.log)
@@ -61,22 +65,6 @@ func startService(t *testing.T, home string, flags ...string) *service {
 		}
 	})
 	return s
-}
-
-// freeAddress is one that no system gives to somebody who asks for any: it stays free while the service is down.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
-		if l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address); err == nil {
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return address
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // start returns when the service listens.

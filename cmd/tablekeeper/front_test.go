@@ -23,6 +23,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"tablekeeper/storage/needtest"
 )
 
 // screenText is what the service writes, for a test to look at while it runs.
@@ -199,7 +201,10 @@ func decode(t *testing.T, data []byte, into any) {
 }
 
 func TestFrontWithHTTPSAndMetricsOfTheirOwn(t *testing.T) {
-	port := freePort(t)
+	port, err := needtest.Port()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	makeCertificate(t, dir)
 	s := openPage(t, fmt.Sprintf("tls: {certificate_file: %s/cert.pem, key_file: %s/key.pem}\nmetrics_listen: 127.0.0.1:%d\nstores: off\n", dir, dir, port))
@@ -226,16 +231,6 @@ func TestFrontWithoutItsAddress(t *testing.T) {
 	if _, err := s.list(t.Context()); err != nil {
 		t.Error(err)
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // makeCertificate writes cert.pem and key.pem for this machine.

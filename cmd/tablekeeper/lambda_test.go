@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -67,14 +65,8 @@ func startService(t *testing.T) served {
 			t.Fatal(err)
 		}
 	}
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
 	t.Setenv("HOME", t.TempDir())
-	s := served{address: "http://" + address, state: filepath.Join(dir, ".tablekeeper")}
+	s := served{state: filepath.Join(dir, ".tablekeeper")}
 	var log safeBuffer
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
@@ -84,7 +76,7 @@ func startService(t *testing.T) served {
 		t.Fatal(err)
 	}
 	go func() {
-		ended <- run(ctx, []string{"--config", config, "--tables", dir, "--bucket", t.TempDir(), "--listen", address, "serve"}, strings.NewReader(""), &log, &log)
+		ended <- run(ctx, []string{"--config", config, "--tables", dir, "--bucket", t.TempDir(), "--listen", "127.0.0.1:0", "serve"}, strings.NewReader(""), &log, &log)
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -92,14 +84,15 @@ func startService(t *testing.T) served {
 			t.Errorf("serve ended with status %d:\n%s", code, &log)
 		}
 	})
-	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
+	for ; s.address == ""; runtime.Gosched() {
 		if found, err := findService(t.Context(), s.state); found != nil && err == nil {
-			break
+			s.address = link.FindStringSubmatch(log.String())[1] // it is said before the service answers
 		}
-		if len(ended) > 0 || time.Now().After(deadline) {
+		if len(ended) > 0 {
 			t.Fatalf("no service:\n%s", &log)
 		}
 	}
+	var err error
 	s.keys, err = remote.KeyFiles{Shared: filepath.Join(s.state, lambdaKeys), Profile: "default"}.Read(func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)

@@ -6,11 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"tablekeeper/storage/bucket/buckettest"
+	"tablekeeper/storage/needtest"
 )
 
 // TestLocal runs what `make local` does, on ports of its own.
@@ -48,18 +50,15 @@ func TestLocal(t *testing.T) {
 			env.Setenv("PATH", env.Getenv("PATH")+string(os.PathListSeparator)+filepath.Join(home, ".pyenv", "shims"))
 		}
 		for _, name := range []string{"MINIO_PORT", "MOTO_PORT", "LISTEN"} {
-			l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			port, err := needtest.Port()
 			if err != nil {
 				return err
 			}
-			host, port, _ := net.SplitHostPort(l.Addr().String())
-			if err := l.Close(); err != nil {
-				return err
-			}
+			at := strconv.Itoa(port)
 			if name == "LISTEN" {
-				port = net.JoinHostPort(host, port)
+				at = net.JoinHostPort("127.0.0.1", at)
 			}
-			env.Setenv(name, port)
+			env.Setenv(name, at)
 		}
 		for _, name := range []string{"GOPATH", "GOMODCACHE", "GOCACHE", "PYENV_ROOT", "AWS_CA_BUNDLE"} {
 			env.Setenv(name, os.Getenv(name))

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"tablekeeper/jobs/history"
+	"tablekeeper/storage/needtest"
 )
 
 func TestMain(m *testing.M) {
@@ -118,9 +118,12 @@ func damage(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 }
 
+// patience is how long a script waits for what must come: long, since the machine may be busy.
+const patience = 10 * time.Minute
+
 // awaitService waits until a service answers: await STATE.
 func awaitService(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		s, err := findService(context.Background(), ts.MkAbs(args[0]))
 		if s != nil && err == nil {
@@ -133,12 +136,9 @@ func awaitService(ts *testscript.TestScript, _ bool, args []string) {
 
 // freePortIn names a port that nobody listens on: freeport VARIABLE.
 func freePortIn(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	port, err := needtest.Port()
 	ts.Check(err)
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	ts.Check(err)
-	ts.Check(l.Close())
-	ts.Setenv(args[0], port)
+	ts.Setenv(args[0], strconv.Itoa(port))
 }
 
 // startReceiver is the other end of webhooks until the script ends; it keeps what it takes in a file: receiver VARIABLE FILE.
@@ -159,7 +159,7 @@ func awaitRun(ts *testscript.TestScript, _ bool, args []string) {
 	store, err := history.OpenReader(context.Background(), filepath.Join(ts.MkAbs(args[0]), history.File), history.Options{})
 	ts.Check(err)
 	defer store.Close()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		page, err := store.List(context.Background(), history.Filter{Trigger: args[1], Limit: 1})
 		ts.Check(err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,16 +20,13 @@ import (
 func Start(t testing.TB) string {
 	t.Helper()
 	program := needtest.Program(t, "moto_server") // pip install 'moto[server]'
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	port, err := needtest.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, port, _ := net.SplitHostPort(l.Addr().String()) // it is one
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	const host = "127.0.0.1"
 	var said bytes.Buffer
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, "-H", host, "-p", port) // cleanups may still ask it
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, "-H", host, "-p", strconv.Itoa(port)) // cleanups may still ask it
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -42,7 +40,7 @@ func Start(t testing.TB) string {
 		_ = cmd.Process.Kill() // it may have ended
 		<-ended
 	})
-	address := "http://" + net.JoinHostPort(host, port)
+	address := "http://" + net.JoinHostPort(host, strconv.Itoa(port))
 	await(t, address, ended, &said)
 	return address
 }

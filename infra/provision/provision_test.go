@@ -3,7 +3,7 @@ package provision
 import (
 	"context"
 	"errors"
-	"net"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -14,6 +14,7 @@ import (
 
 	"tablekeeper/storage/bucket"
 	"tablekeeper/storage/bucket/buckettest"
+	"tablekeeper/storage/needtest"
 )
 
 var usual = Wanted{SupersededDays: 30, NoncurrentDays: 7, UploadDays: 2}
@@ -209,13 +210,11 @@ func refused(t *testing.T, server *buckettest.Server) {
 	if err := p.Apply(t.Context(), func(Step) {}); !errors.Is(err, bucket.ErrDenied) {
 		t.Errorf("apply with a wrong key: %v", err)
 	}
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	port, err := needtest.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
-	listener.Close()
-	u, _ := url.Parse("s3://nobody?endpoint=http://" + address)
+	u, _ := url.Parse(fmt.Sprintf("s3://nobody?endpoint=http://127.0.0.1:%d", port))
 	if p, err = New(t.Context(), u, usual, Options{Remote: server.Options()}); err != nil {
 		t.Fatal(err)
 	}

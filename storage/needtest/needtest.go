@@ -1,9 +1,12 @@
 // Package needtest is for tests that need what not every machine has: programs, rights. Where it is missing they skip and say so, and fail
-// in CI.
+// in CI. And it finds ports.
 package needtest
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,4 +36,18 @@ func Program(t testing.TB, name string) (path string) {
 	}
 	Missing(t, fmt.Errorf("%w: run make setup", err))
 	return ""
+}
+
+// Port finds a port of this machine that nobody listens on, for a program that takes no port 0, or that is to come back to the same one. No
+// system gives it to somebody who asks for any, or for the other end of a connection: one of those may be taken a moment later.
+func Port() (int, error) {
+	var err error
+	for range 100 {
+		port := 20000 + rand.IntN(10000)
+		var l net.Listener
+		if l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, fmt.Errorf("find a port that is free: %w", err)
 }

@@ -2,6 +2,7 @@ package needtest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,5 +46,19 @@ func TestProgram(t *testing.T) {
 		if got := look(c.name); !strings.Contains(got, c.want) || c.want == "go" && !filepath.IsAbs(got) {
 			t.Errorf("CI=%q, %s: %s", c.ci, c.name, got)
 		}
+	}
+}
+
+func TestPort(t *testing.T) {
+	port, err := Port()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 }
