@@ -60,8 +60,8 @@ func lockHeld(state string) (bool, error) {
 	return !free, lock.Unlock()
 }
 
-// healthPatience is how long a service on this very machine may take to say that it is there.
-const healthPatience = 5 * time.Second
+// healthPatience is how long a service on this very machine may take to say that it is there: it may be at its start, and the machine busy.
+const healthPatience = 30 * time.Second
 
 func (s *service) healthy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healthPatience)
