@@ -165,7 +165,20 @@ func (w wiring) stalled(t *testing.T) {
 	if err := w.try(t, "path_style=true&endpoint="+url.QueryEscape("http://"+l.Addr().String()), opts); !errors.Is(err, bucket.ErrUnreachable) {
 		t.Errorf("a silent store: %v, want %v", err, bucket.ErrUnreachable)
 	}
-	// One that says something now and then, for longer than that in all, is not.
+	// One that says something now and then, for longer than that in all, is not. On a busy machine a pause may be a long one: then with more time.
+	for opts.IdleTimeout = 50 * time.Millisecond; ; opts.IdleTimeout *= 4 {
+		got, err := w.slow(t, opts)
+		if err == nil && len(got) == 20 {
+			break
+		}
+		if err == nil || opts.IdleTimeout > 10*time.Second {
+			t.Fatalf("a slow store: %d bytes, %v", len(got), err)
+		}
+	}
+}
+
+// slow reads from a store that says a byte each fifth of the idle timeout, twenty of them.
+func (w wiring) slow(t *testing.T, opts remote.Options) ([]byte, error) {
 	slow := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("ETag", `"x"`)
 		rw.Header().Set("Last-Modified", time.Unix(0, 0).UTC().Format(http.TimeFormat))
@@ -178,7 +191,7 @@ func (w wiring) stalled(t *testing.T) {
 			select {
 			case <-r.Context().Done():
 				return
-			case <-time.After(10 * time.Millisecond):
+			case <-time.After(opts.IdleTimeout / 5):
 			}
 		}
 	}))
@@ -189,9 +202,7 @@ func (w wiring) stalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := content(t, b, "k"); err != nil || len(got) != 20 {
-		t.Errorf("a slow store: %d bytes, %v", len(got), err)
-	}
+	return content(t, b, "k")
 }
 
 func (w wiring) lifecycle(t *testing.T) {
