@@ -204,7 +204,10 @@ func (l *Ledger) stage(r record) {
 			l.depart(f.Pages)
 		}
 	}
-	l.im.clean = Clean{}
+	// A fold notes the place in the WAL that it keeps, in a record without frames: what it says of the files still holds.
+	if position := len(r.frames) == 0 && r.first > 1; !position {
+		l.im.clean = Clean{}
+	}
 	l.revision++
 }
 

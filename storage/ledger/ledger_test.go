@@ -149,6 +149,32 @@ func TestUnprovenPages(t *testing.T) {
 	}
 }
 
+// What a table was like just before it was closed is known beside its place in the WAL, until something happens to it again.
+func TestClosing(t *testing.T) {
+	l, path := create(t, Options{Sums: Sums{1, 2, 3}})
+	must(t, l.Stage(genA, 1, []Frame{{Page: 1, Sum: 9, Pages: 3}, {Page: 2, Sum: 8, Pages: 3}}))
+	clean := Clean{MainTime: 7}
+	if err := l.Closing(clean); err == nil {
+		t.Fatal("frames are not settled, and nobody minds")
+	}
+	must(t, l.Settle(noGrowth))
+	must(t, l.Closing(clean))
+	l = reopen(t, path)
+	if gen, staged := l.Position(); l.Clean() != clean || gen != genA || staged != 2 {
+		t.Fatalf("clean %v at frame %d of %v", l.Clean(), staged, gen)
+	}
+	must(t, l.Stage(genA, 3, []Frame{{Page: 1, Sum: 4, Pages: 3}}))
+	if c := reopen(t, path).Clean(); c != (Clean{}) {
+		t.Fatalf("still clean after another frame: %v", c)
+	}
+	must(t, l.Settle(noGrowth))
+	must(t, l.Closing(clean))
+	must(t, l.Stage(genB, 1, nil))
+	if c := reopen(t, path).Clean(); c != (Clean{}) {
+		t.Fatalf("still clean after a new generation: %v", c)
+	}
+}
+
 func TestReadopt(t *testing.T) {
 	l, path := create(t, Options{Sums: Sums{1, 2, 3}})
 	must(t, l.Stage(genA, 1, []Frame{{Page: 1, Sum: 9}}))

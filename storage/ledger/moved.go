@@ -1,6 +1,10 @@
 package ledger
 
-import "math"
+import (
+	"maps"
+	"math"
+	"slices"
+)
 
 // Moved says how far checkpoints have come: they have moved the first moved frames of gen, and none of those that moved one knew of more
 // than the first seen. unstaged are the frames that follow the staged ones, as far as they are known.
@@ -40,6 +44,13 @@ func (l *Ledger) Moved(gen Generation, moved, seen uint32, unstaged []Frame) {
 	}
 	l.moved = moved
 	l.revision++
+}
+
+// Arrived are the pages that have been moved, and not settled, in no order.
+func (l *Ledger) Arrived() []uint32 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.Collect(maps.Keys(l.arrived))
 }
 
 // frame is number n of the pending frames and those that follow them.

@@ -103,6 +103,20 @@ func (l *Ledger) Fold(clean Clean) error {
 	return nil
 }
 
+// Closing is a Fold before the table is closed, when everything that was staged is settled: the WAL may still be there afterwards, or not.
+func (l *Ledger) Closing(clean Clean) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pending) > 0 {
+		return fmt.Errorf("ledger %s: %d frames are not settled", l.path, len(l.pending))
+	}
+	l.im.clean = clean
+	if err := l.fold(); err != nil {
+		return fmt.Errorf("ledger %s: fold: %w", l.path, err)
+	}
+	return nil
+}
+
 func (l *Ledger) fold() (err error) {
 	l.im.folds++
 	l.im.unproven = l.unproven.ranges(maxRanges)

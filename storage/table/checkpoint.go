@@ -231,6 +231,9 @@ func (s *session) settle(ctx context.Context, check bool) (bool, error) {
 		}
 		// A length of 0 is a WAL that was emptied, when all of it was moved. -1 is somebody else's checkpoint, going on.
 		if moved == int64(s.tail.frame) && moved == frames || frames == 0 {
+			if err := s.compareMoved(); err != nil {
+				return false, err
+			}
 			if err := s.ledger.Settle(s.readSum); err != nil {
 				return false, err
 			}
@@ -238,6 +241,7 @@ func (s *session) settle(ctx context.Context, check bool) (bool, error) {
 			return err == nil && len(s.ledger.Staged()) == 0, err
 		}
 		if moved < int64(s.tail.frame) {
+			s.halted = true
 			return false, nil // a reader needs the frames
 		}
 	}
@@ -247,10 +251,14 @@ func (s *session) settle(ctx context.Context, check bool) (bool, error) {
 // bulk moves what it can without stopping anybody, so that settle has little left to do while the writers wait.
 func (s *session) bulk(ctx context.Context) error {
 	staged, err := s.advance(ctx, true)
-	if err != nil || staged == 0 {
+	if err != nil || staged == 0 && !s.halted {
 		return err
 	}
-	if _, _, err = s.move(ctx); err != nil {
+	_, moved, err := s.move(ctx)
+	if err == nil && moved == int64(s.tail.frame) {
+		err = s.compareMoved()
+	}
+	if err != nil {
 		return err
 	}
 	// SQLite syncs only a checkpoint that reached the end of the WAL, and somebody goes on writing.

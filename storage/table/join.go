@@ -34,6 +34,7 @@ func (t *Table) open(ctx context.Context, opts AttachOptions) (*session, error) 
 		err = s.pools(ctx, t.opts)
 	}
 	if err == nil && s.tail.frame > 0 {
+		s.halted = true // if somebody else has the table open, what was moved before is not moved again
 		_, err = s.settle(ctx, true)
 	}
 	if err != nil {

@@ -76,32 +76,19 @@ func today(every int) func(i int) bool {
 // many rows were acknowledged.
 func killOwner(t *testing.T, role string, every int, after func(path string, acked int, at string)) {
 	t.Helper()
-	path, acks := ownedToKill(t)
-	calls, chosen := traceChild(t, filepath.Dir(path), role, path, acks), today(every)
-	all, tried, kills := 0, 0, 0
-	for _, name := range killCalls {
-		for _, n := range calls[name] {
-			if all++; !chosen(all) {
-				continue
-			}
-			tried++
-			path, acks = ownedToKill(t)
-			if !childtest.Killed(t, name, n, role, path, acks) {
-				break
-			}
-			kills++
-			b, err := os.ReadFile(acks)
-			if err != nil && !os.IsNotExist(err) {
-				t.Fatal(err)
-			}
-			after(path, 40+len(b), fmt.Sprintf("killed at %s %d", name, n))
-			if t.Failed() {
-				return
-			}
+	var path, acks string
+	all, tried, kills := killAtSomeCalls(t, every, func(t *testing.T) (string, []string) {
+		path, acks = ownedToKill(t)
+		return filepath.Dir(path), []string{role, path, acks}
+	}, func(t *testing.T, _, at string) {
+		b, err := os.ReadFile(acks)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
 		}
-	}
+		after(path, 40+len(b), at)
+	})
 	t.Logf("%d kills at %d calls", kills, all)
-	if kills < tried/2 || all < 60 {
+	if !t.Failed() && (kills < tried/2 || all < 60) {
 		t.Error("the owner was not killed at its work")
 	}
 }

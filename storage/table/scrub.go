@@ -148,6 +148,11 @@ func (s *session) confirm(ctx context.Context, doubt []uint32) error {
 	if s.closed {
 		return nil
 	}
+	return s.insist(doubt)
+}
+
+// insist is confirm; s.mu is held, or nobody else has the session yet.
+func (s *session) insist(doubt []uint32) error {
 	buf := make([]byte, s.pageSize)
 	// Our checkpoints rest. Another process's writes a page in microseconds, and only such versions as are accepted.
 	const tries = 4
@@ -167,6 +172,19 @@ func (s *session) confirm(ctx context.Context, doubt []uint32) error {
 		doubt = bad
 	}
 	return pagesDamage(bad)
+}
+
+// compareMoved compares what was moved by a checkpoint that came to no end, while the WAL still has it. s.mu is held, or nobody else has the
+// session yet.
+func (s *session) compareMoved() error {
+	if !s.halted {
+		return nil
+	}
+	if err := s.insist(s.ledger.Arrived()); err != nil {
+		return err
+	}
+	s.halted = false
+	return nil
 }
 
 // tempo keeps a loop to a rate.

@@ -47,6 +47,7 @@ type session struct {
 	gauge  *conn // never in a transaction: it measures the WAL
 	tail   walTail
 	moved  progress // by our last checkpoint
+	halted bool     // a checkpoint stopped for a reader: what it had moved may have been damaged since
 	second *os.File // the main file again, if it had to be written to
 	// tainted pages were damaged, and the newer version that was about to overwrite them may have been made from that.
 	tainted []uint32
@@ -175,6 +176,10 @@ func (s *session) end(ctx context.Context, sound bool) (evidence, error) {
 	}
 	err = errors.Join(err, s.ledger.Distrust(s.tainted))
 	before, statErr := s.main.Stat()
+	if !sound && settled && statErr == nil {
+		// Whoever dies between the end of the WAL and the evidence leaves this: what is damaged must not be taken over.
+		err = errors.Join(err, s.ledger.Closing(ledger.Clean{MainTime: before.ModTime().UnixNano()}))
+	}
 	err = errors.Join(err, s.closeKeepers())
 	if s.second != nil {
 		err = errors.Join(err, s.second.Close())
