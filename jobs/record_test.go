@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,7 +89,10 @@ func child(path string) {
 		if c.Table == "a" {
 			return `{"status":"compacted"}`, nil
 		}
-		time.Sleep(2 * time.Second) // long enough that the first table is saved
+		for saved := false; !saved; runtime.Gosched() { // what became of the first table
+			kept, err := store.Get(ctx, c.RunID)
+			saved = err == nil && len(kept.Entries) > 0 && kept.Entries[0].Status == "compacted"
+		}
 		fmt.Println(c.RunID)
 		select {}
 	}}
