@@ -102,7 +102,7 @@ func (r *CheckReport) take(err error) error {
 	if !errors.Is(err, ErrCorrupt) {
 		return err
 	}
-	r.Problems = append(r.Problems, err.Error())
+	r.Problems = append(r.Problems, problem(err))
 	return nil
 }
 

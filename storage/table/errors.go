@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -46,15 +47,27 @@ type CorruptError struct {
 	Problems []string // in the words of SQLite's integrity_check, or of the part of SQLite that stumbled
 }
 
+// Error is one line with the first problem and how many more there are.
 func (e *CorruptError) Error() string {
-	switch len(e.Problems) {
+	switch lines := e.lines(); len(lines) {
 	case 0:
 		return fmt.Sprintf("%s: %v", e.Path, ErrCorrupt)
 	case 1:
-		return fmt.Sprintf("%s: %v: %s", e.Path, ErrCorrupt, e.Problems[0])
+		return fmt.Sprintf("%s: %v: %s", e.Path, ErrCorrupt, lines[0])
 	default:
-		return fmt.Sprintf("%s: %v: %s (and %d more)", e.Path, ErrCorrupt, e.Problems[0], len(e.Problems)-1)
+		return fmt.Sprintf("%s: %v: %s (and %d more)", e.Path, ErrCorrupt, lines[0], len(lines)-1)
 	}
+}
+
+// lines are the problems one by one: SQLite puts those that it finds in the b-trees of a database into one text, below a headline.
+func (e *CorruptError) lines() []string {
+	var lines []string
+	for line := range strings.Lines(strings.Join(e.Problems, "\n")) {
+		if line = strings.TrimSpace(line); line != "" && line != "*** in database main ***" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 func (e *CorruptError) Unwrap() error { return ErrCorrupt }
@@ -65,8 +78,11 @@ func asCorrupt(path string, err error) error {
 	if !errors.Is(err, ErrCorrupt) || errors.As(err, &corrupt) {
 		return err
 	}
-	return &CorruptError{path, []string{err.Error()}}
+	return &CorruptError{path, []string{problem(err)}}
 }
+
+// problem is what an error that is ErrCorrupt says besides.
+func problem(err error) string { return strings.TrimPrefix(err.Error(), ErrCorrupt.Error()+": ") }
 
 // Extended result codes that the driver's lib package does not name (https://sqlite.org/rescode.html).
 const (
