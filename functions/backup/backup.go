@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"tablekeeper/functions"
@@ -246,8 +247,13 @@ func (a *attempt) explain(err error) error {
 	if a.owned != nil { // its owner knows, and has it recovered
 		return &functions.Failure{Err: err, Final: true, Try: "it is recovered by itself: tablekeeper runs list; nothing of the damaged table was stored"}
 	}
-	failure := &functions.Failure{Err: err, Final: true, Try: "tablekeeper restore " + a.table.Name + " --in-place; nothing of the damaged table was stored"}
-	if set := a.Shelf.SetState(a.table.Name, shelf.Suspect, err.Error()); set != nil {
+	failure := &functions.Failure{Err: err, Final: true, Try: "tablekeeper recover " + a.table.Name + "; nothing of the damaged table was stored"}
+	reason := err.Error()
+	var corrupt *table.CorruptError
+	if errors.As(err, &corrupt) { // where it was seen is in the report; a state is read in a line
+		reason = strings.TrimPrefix(corrupt.Error(), corrupt.Path+": ")
+	}
+	if set := a.Shelf.SetState(a.table.Name, shelf.Suspect, reason); set != nil {
 		failure.Err = errors.Join(err, set)
 	}
 	return failure

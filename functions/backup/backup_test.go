@@ -155,13 +155,13 @@ func TestACorruptTableIsNeverStored(t *testing.T) {
 	entry, err := function(f).Run(t.Context(), Event{}, "app", functions.Progress{})
 	var corrupt *table.CorruptError
 	var failure *functions.Failure
-	if !errors.As(err, &corrupt) || !errors.As(err, &failure) || !failure.Permanent() || !strings.Contains(failure.Hint(), "restore app --in-place") {
+	if !errors.As(err, &corrupt) || !errors.As(err, &failure) || !failure.Permanent() || !strings.Contains(failure.Hint(), "recover app") {
 		t.Errorf("%v", err)
 	}
 	if entry.Status != functions.Failed || entry.Reason != "corrupt" || len(f.Backups("app")) != 1 {
 		t.Errorf("%+v, %v", entry, f.Backups("app"))
 	}
-	if got, err := f.Shelf.Get("app"); err != nil || got.State != shelf.Suspect {
+	if got, err := f.Shelf.Get("app"); err != nil || got.State != shelf.Suspect || !strings.HasPrefix(got.Reason, "the database is damaged: ") {
 		t.Errorf("%+v, %v", got, err)
 	}
 	f.Must(os.WriteFile(f.Path("app"), good, 0o600))
