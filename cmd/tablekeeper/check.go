@@ -221,16 +221,24 @@ func (c *checker) show() error {
 		}
 		return exitWith(c.worst)
 	}
+	warnings := 0
 	for _, f := range c.Checks {
 		if c.quiet && f.Level == "ok" {
 			continue
 		}
-		c.screen.Line("%s  %s %s: %s", mark(f.Level), f.Area, f.Name, f.Detail)
+		if f.Level == "warning" {
+			warnings++
+		}
+		c.screen.Line("%s  %s %s: %s", mark(f.Level), f.Area, strings.ReplaceAll(f.Name, "\n", `\n`), f.Detail)
 		if f.Hint != "" {
 			c.screen.Line("   Try: %s", f.Hint)
 		}
 	}
-	if c.OK && !c.quiet {
+	switch {
+	case !c.OK || c.quiet:
+	case warnings > 0:
+		c.screen.Line("Everything that was tried works. Worth a look: %s above.", screen.Count(warnings, "remark"))
+	default:
 		c.screen.Line("Everything that was tried works.")
 	}
 	return exitWith(c.worst)

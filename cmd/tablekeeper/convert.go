@@ -34,7 +34,7 @@ configured the table is backed up first, unless --force.`,
 		Example: `  tablekeeper convert orders --dry-run
   tablekeeper convert orders --max-pause 10s --yes
   tablekeeper convert orders --to none`,
-		Args:              cobra.ExactArgs(1),
+		Args:              one("TABLE"),
 		ValidArgsFunction: p.completeTables,
 		RunE:              func(cmd *cobra.Command, args []string) error { return p.convert(cmd.Context(), args[0], f) },
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +55,10 @@ func (p *program) demo(ctx context.Context, keep bool) (err error) {
 		return fmt.Errorf("make a folder for the demo: %w", err)
 	}
 	s := &show{program: p, dir: dir}
-	err = errors.Join(s.perform(ctx), s.end(ctx))
+	err = errors.Join(s.perform(ctx), s.end(context.WithoutCancel(ctx)))
+	if err != nil && ctx.Err() != nil {
+		err = s.interrupted(keep)
+	}
 	if !keep {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}
@@ -65,6 +67,15 @@ func (p *program) demo(ctx context.Context, keep bool) (err error) {
 	}
 	s.bow(p.now().Sub(started), keep)
 	return nil
+}
+
+// interrupted is the error of a demo that was stopped before its end.
+func (s *show) interrupted(keep bool) error {
+	left := "nothing is left of the demo"
+	if keep {
+		left = "what there is of the demo is in " + s.dir
+	}
+	return fail(exitCancelled, "tablekeeper demo begins anew", "stopped; %s", left)
 }
 
 func (s *show) perform(ctx context.Context) error {
@@ -154,18 +165,16 @@ func (s *show) run(ctx context.Context, function, event string) error {
 	if err != nil {
 		return err
 	}
-	width := 0
+	columns := columnsOf(run.Entries)
 	for _, e := range run.Entries {
-		width = max(width, len(e.Table))
 		if s.json {
 			if err := s.screen.Record(e); err != nil {
 				return err
 			}
 		}
-	}
-	for _, e := range run.Entries {
 		view := readEntry(e)
-		s.screen.Line("   %s  %s  %s", screen.Status(view.Status), view.Table+strings.Repeat(" ", width-len(view.Table)), view.sentence())
+		status, name := columns.fill(screen.Status(view.Status), view.name())
+		s.screen.Line("   %s%s%s", status, name, view.sentence())
 	}
 	if run.Status != history.Succeeded {
 		return fmt.Errorf("%s: %s", function, run.Error)
@@ -199,7 +208,7 @@ func (s *show) restore(ctx context.Context) error {
 	if after != s.before {
 		return fmt.Errorf("%s differs from what it was: %d rows, %d before", victim, after.rows, s.before.rows)
 	}
-	s.say("Every row is what it was: the same sha256 over all %d.", after.rows)
+	s.say("Every row is what it was: the same sha256 over all %s.", screen.Number(after.rows))
 	return nil
 }
 
@@ -217,8 +226,8 @@ func (s *show) reckon(ctx context.Context) error {
 	if found != told.Commits {
 		return fmt.Errorf("the writer made %d commits, and %d are there", told.Commits, found)
 	}
-	s.say("All the while another process wrote to %s: %d commits, of which %d are there. The longest waited %s.",
-		busy, told.Commits, found, screen.Span(time.Duration(told.LongestMS)*time.Millisecond))
+	s.say("All the while another process wrote to %s: %s, of which %s are there. The longest waited %s.",
+		busy, screen.Count(int(told.Commits), "commit"), screen.Number(found), screen.Span(time.Duration(told.LongestMS)*time.Millisecond))
 	for _, table := range demoTables {
 		if err := checkIntegrity(ctx, s.path(table)); err != nil {
 			return err

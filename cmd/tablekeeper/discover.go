@@ -137,7 +137,12 @@ func (p *program) showDiscoveries(found []discovery, s search) {
 	if len(rows) > 0 {
 		p.screen.Table([]string{"#>", "table", "size>", "free>", "journal", "open in", "path"}, rows)
 	}
-	p.screen.Line("%s, %s, of which %s are free pages.", screen.Count(len(found), "SQLite file"), screen.Bytes(bytes), screen.Bytes(free))
+	files := screen.Count(len(found), "SQLite file")
+	if len(found) > 0 {
+		p.screen.Line("%s, %s, of which %s are free pages.", files, screen.Bytes(bytes), screen.Bytes(free))
+	} else {
+		p.screen.Line("%s below %s.", files, s.root)
+	}
 	if s.denied > 0 {
 		p.screen.Note("%s could not be read; run as root to see them.", screen.Count(s.denied, "folder"))
 	}

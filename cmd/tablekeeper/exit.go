@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 
 	"tablekeeper/cmd/tablekeeper/settings"
 	"tablekeeper/jobs"
@@ -38,6 +39,7 @@ var meanings = []struct {
 }{
 	{settings.ErrInvalid, exitUsage, "tablekeeper check"},
 	{context.Canceled, exitCancelled, ""},
+	{path.ErrBadPattern, exitUsage, "a glob such as 'shop-*', in quotes"},
 	{shelf.ErrUnknown, exitNotFound, "tablekeeper status lists the tables"},
 	{archive.ErrWrongKey, exitWrongKey, "name the identity that opens it: encryption.identity_file or TABLEKEEPER_IDENTITY_FILE"},
 	{archive.ErrNewer, exitFailed, "restore it with a newer tablekeeper"},
@@ -48,7 +50,7 @@ var meanings = []struct {
 	{table.ErrLocked, exitLocked, "wait for it: tablekeeper runs list"},
 	{table.ErrBusy, exitLocked, "run it again when the table is less busy"},
 	{table.ErrInUse, exitLocked, "stop those processes, or restore to a new path with -o"},
-	{table.ErrCorrupt, exitCorrupt, "restore it: tablekeeper restore TABLE --in-place"},
+	{table.ErrCorrupt, exitCorrupt, "repair it: tablekeeper recover TABLE"},
 	{archive.ErrSum, exitCorrupt, "tablekeeper backups TABLE lists older ones"},
 	{archive.ErrTruncated, exitCorrupt, "tablekeeper backups TABLE lists older ones"},
 	{archive.ErrFormat, exitCorrupt, "tablekeeper backups TABLE lists older ones"},

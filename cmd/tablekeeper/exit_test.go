@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"strings"
 	"testing"
 
+	"tablekeeper/cmd/tablekeeper/screen"
 	"tablekeeper/cmd/tablekeeper/settings"
 	"tablekeeper/functions"
 	"tablekeeper/jobs"
@@ -87,5 +90,33 @@ func TestRunStatus(t *testing.T) {
 				t.Errorf("status %d, want %d", got, c.want)
 			}
 		})
+	}
+}
+
+// A demo that is stopped leaves nothing, and says that rather than that what was done is kept.
+func TestAStoppedDemo(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	t.Setenv("TMP", tmp)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr strings.Builder
+	if code := run(ctx, []string{"demo"}, nil, &stdout, &stderr); code != exitCancelled {
+		t.Errorf("exit status %d", code)
+	}
+	if want := "tablekeeper: stopped; nothing is left of the demo\nTry: tablekeeper demo begins anew\n"; stderr.String() != want {
+		t.Errorf("%q, want %q", stderr.String(), want)
+	}
+	left, err := os.ReadDir(tmp)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+}
+
+func TestColumns(t *testing.T) {
+	columns := columnsOf([]history.Entry{{Table: "orders", Status: "compacted"}, {Table: "a", Status: "skipped"}})
+	status, name := columns.fill(screen.Status("skipped"), "a")
+	if got := status.Text + name + "|"; got != "– skipped    a       |" {
+		t.Errorf("%q", got)
 	}
 }

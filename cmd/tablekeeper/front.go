@@ -139,7 +139,7 @@ func (p *program) firstToken(ctx context.Context, f *front, address string) erro
 		return p.screen.Record(map[string]string{"token": secret, "role": string(admin.Operator), "link": link})
 	}
 	p.screen.Line("Dashboard: %s", link)
-	p.screen.Line("This link is shown once. For another: tablekeeper token add")
+	p.screen.Line("This link is shown once. For another: tablekeeper token add --role operator")
 	return nil
 }
 

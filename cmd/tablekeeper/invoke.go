@@ -25,7 +25,7 @@ service does it later, with the template's retries; with --dry-run the event is 
 		Example: `  tablekeeper invoke sweep
   tablekeeper invoke backup -e event.json
   echo '{"tables":["orders"],"force":true}' | tablekeeper invoke compact -e -`,
-		Args: cobra.ExactArgs(1), Annotations: goesElsewhere(),
+		Args: one("FUNCTION"), Annotations: goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			payload, err := p.readEvent(event)
 			if err != nil {

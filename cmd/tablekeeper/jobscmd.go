@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -74,7 +73,7 @@ func newJobs(p *program) *cobra.Command {
 
 func newPause(p *program, verb, short string) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " JOB", Short: short, Example: "  tablekeeper jobs " + verb + " BackupSchedule", Args: cobra.ExactArgs(1), Annotations: goesElsewhere(),
+		Use: verb + " JOB", Short: short, Example: "  tablekeeper jobs " + verb + " BackupSchedule", Args: one("JOB"), Annotations: goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withJobs(cmd.Context(), func(b jobBoard) error {
 				if err := b.change(cmd.Context(), verb, args[0]); err != nil {
@@ -164,7 +163,7 @@ func unknownJob(job string, known []jobReport) error {
 	if near := settings.Nearest(job, names); near != "" {
 		hint = "did you mean " + near + "?"
 	}
-	return fail(exitNotFound, hint, "no job is named %q: %w", job, fs.ErrNotExist)
+	return fail(exitNotFound, hint, "no job is named %q", job)
 }
 
 func (s *service) serving() bool { return true }

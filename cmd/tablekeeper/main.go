@@ -38,6 +38,6 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	return p.finish(ctx, err)
+	cmd, err := root.ExecuteContextC(ctx)
+	return p.finish(ctx, cmd, err)
 }

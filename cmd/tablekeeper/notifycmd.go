@@ -190,7 +190,7 @@ func chooseChannels(all []admin.Channel, only string) ([]admin.Channel, error) {
 		if near := settings.Nearest(only, names); near != "" {
 			hint = "did you mean " + near + "?"
 		}
-		return nil, fail(exitNotFound, hint, "no alert channel is named %q: %w", only, fs.ErrNotExist)
+		return nil, fail(exitNotFound, hint, "no alert channel is named %q", only)
 	}
 	return all[i : i+1], nil
 }

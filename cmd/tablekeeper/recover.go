@@ -27,7 +27,7 @@ ends that, or --accept, if nothing better will come.`,
 		Example: `  tablekeeper recover orders --reason 'the shop reports a malformed database'
   tablekeeper recover orders --dry-run
   tablekeeper recover orders --accept`,
-		Args:              cobra.ExactArgs(1),
+		Args:              one("TABLE"),
 		ValidArgsFunction: p.completeTables,
 		Annotations:       goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {

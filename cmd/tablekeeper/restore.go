@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -40,7 +41,7 @@ instead of exchanging the file.`,
   tablekeeper restore orders -o /tmp/orders.db --at '2026-11-22 10:00'
   tablekeeper restore orders --in-place --dry-run
   tablekeeper restore orders --in-place --yes`,
-		Args:              cobra.ExactArgs(1),
+		Args:              one("TABLE"),
 		ValidArgsFunction: p.completeTables,
 		Annotations:       goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -64,6 +65,9 @@ func (p *program) restore(ctx context.Context, f restoreFlags) error {
 	if f.event.InPlace && f.event.Output != "" {
 		return usage("leave one of them out", "-o and --in-place exclude each other")
 	}
+	if f.event.Output == "-" {
+		return usage("-o FILE; ./- for a file of that name", "a table is restored to a file, not to standard output")
+	}
 	there, err := p.server()
 	switch {
 	case err != nil:
@@ -73,6 +77,10 @@ func (p *program) restore(ctx context.Context, f restoreFlags) error {
 	}
 	if err := aim(&f.event); err != nil {
 		return err
+	}
+	var wrong *functions.EventError
+	if errors.As(f.event.Check(), &wrong) {
+		return usage(wrong.Try, "%s", wrong.Problem)
 	}
 	if f.event.DryRun || (f.event.InPlace && !f.yes) {
 		if err := p.showPlan(ctx, f.event); err != nil || f.event.DryRun {
@@ -167,7 +175,7 @@ func (p *program) tellReplaced(now restore.Replaces) {
 	}
 	p.screen.Line("  replaces %s, %s; it is kept in quarantine", screen.Bytes(now.FileSize), what)
 	for _, c := range now.Changes {
-		p.screen.Line("    %s: %d rows now, %d in the backup", c.SQLTable, c.Now, c.Backup)
+		p.screen.Line("    %s: %s now, %s in the backup", c.SQLTable, screen.Count(int(c.Now), "row"), screen.Number(c.Backup))
 	}
 	if len(now.Processes) > 0 {
 		p.screen.Line("  open in  %s", processList(now.Processes))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"tablekeeper/cmd/tablekeeper/screen"
 	"tablekeeper/jobs/history"
@@ -141,12 +142,9 @@ func (p *program) showRun(run history.Run) error {
 		}
 		return exitWith(runStatus(run))
 	}
-	width := 0
+	columns := columnsOf(run.Entries)
 	for _, e := range run.Entries {
-		width = max(width, len(readEntry(e).name()))
-	}
-	for _, e := range run.Entries {
-		p.showEntry(readEntry(e), width)
+		p.showEntry(readEntry(e), columns)
 	}
 	p.showNotes(run)
 	p.showEnd(run)
@@ -154,18 +152,44 @@ func (p *program) showRun(run history.Run) error {
 }
 
 // showEntry is one line for a table; what failed goes to standard error, with the next step.
-func (p *program) showEntry(e entry, width int) {
-	name := e.name() + strings.Repeat(" ", max(0, width-len(e.name())))
+func (p *program) showEntry(e entry, columns columns) {
+	status, name := columns.fill(e.mark(), e.name())
 	if e.Reason == "cancelled" {
-		p.screen.Warn("%s  %s  stopped before it was done", screen.Status("cancelled"), name)
+		p.screen.Warn("%s%sstopped before it was done", status, name)
 	} else if e.Status == history.EntryFailed || e.Status == history.EntryLost {
-		p.screen.Warn("%s  %s  %s", screen.Status(e.Status), name, e.sentence())
+		p.screen.Warn("%s%s%s", status, name, e.sentence())
 		if e.Hint != "" {
 			p.screen.Warn("Try: %s", e.Hint)
 		}
 	} else if !p.quiet {
-		p.screen.Line("%s  %s  %s", screen.Status(e.Status), name, e.sentence())
+		p.screen.Line("%s%s%s", status, name, e.sentence())
 	}
+}
+
+// mark is the status as a symbol and a word.
+func (e entry) mark() screen.Cell {
+	if e.Reason == "cancelled" {
+		return screen.Status("cancelled")
+	}
+	return screen.Status(e.Status)
+}
+
+// columns are the widths of what begins the lines of a run.
+type columns struct{ status, name int }
+
+func columnsOf(entries []history.Entry) (c columns) {
+	for _, e := range entries {
+		view := readEntry(e)
+		c.status = max(c.status, utf8.RuneCountInString(view.mark().Text))
+		c.name = max(c.name, len(view.name()))
+	}
+	return c
+}
+
+// fill makes the cells as wide as their columns, with a gap to the next.
+func (c columns) fill(status screen.Cell, name string) (screen.Cell, string) {
+	status.Text += strings.Repeat(" ", max(0, c.status-utf8.RuneCountInString(status.Text))+2)
+	return status, name + strings.Repeat(" ", max(0, c.name-len(name))+2)
 }
 
 // showNotes shows what the entries remark, each remark once.

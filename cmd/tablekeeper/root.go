@@ -68,6 +68,10 @@ globs and paths: --tables, TABLEKEEPER_TABLES, or tables: in tablekeeper.yaml.`,
 	addCommands(root, "work", newCompact(p), newConvert(p), newBackup(p), newVerify(p), newRestore(p), newRecover(p), newSalvage(p), newInvoke(p))
 	addCommands(root, "look", newStatus(p), newBackups(p), newJobs(p), newRuns(p), newNotify(p), newToken(p), newVersion(p))
 	root.AddCommand(newDemoWriter(p))
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = knownTopic
+	}
 	return root
 }
 
@@ -80,6 +84,28 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 		return usage(fmt.Sprintf("%s %s", cmd.CommandPath(), near[0]), "unknown command %q", args[0])
 	}
 	return usage(cmd.CommandPath()+" --help", "unknown command %q", args[0])
+}
+
+// one wants one argument, whose name in the usage is what.
+func one(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch len(args) {
+		case 0:
+			return usage(cmd.CommandPath()+" --help", "which %s?", what)
+		case 1:
+			return nil
+		}
+		return usage(cmd.CommandPath()+" --help", "one %s at a time, not %d", what, len(args))
+	}
+}
+
+// knownTopic refuses help on what is no command.
+func knownTopic(cmd *cobra.Command, args []string) error {
+	about, rest, err := cmd.Root().Find(args)
+	if err != nil || len(rest) == 0 {
+		return err
+	}
+	return knownCommand(about, rest)
 }
 
 func addCommands(root *cobra.Command, group string, commands ...*cobra.Command) {
@@ -142,7 +168,7 @@ func (p *program) logger(cfg settings.Config, service bool) *slog.Logger {
 }
 
 // finish tells of the error, once, and turns it into the exit status.
-func (p *program) finish(ctx context.Context, err error) int {
+func (p *program) finish(ctx context.Context, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitDone
 	}
@@ -152,9 +178,9 @@ func (p *program) finish(ctx context.Context, err error) int {
 	}
 	code, hint := explain(err)
 	if !p.started && code == exitFailed {
-		code, hint = exitUsage, "tablekeeper --help"
+		code, hint = exitUsage, cmd.CommandPath()+" --help"
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && (code != exitCancelled || hint == "") {
 		code, hint = exitCancelled, "run it again: what was done is kept"
 	}
 	p.complain(err, code, hint)

@@ -82,6 +82,9 @@ func newRunsList(p *program) *cobra.Command {
 			if err := checkStatuses(filter.Statuses); err != nil {
 				return err
 			}
+			if filter.Limit < 1 {
+				return usage("--limit 20", "--limit: at least one run, not %d", filter.Limit)
+			}
 			return p.withHistory(cmd.Context(), func(store runBook) error { return p.listRuns(cmd.Context(), store, filter) })
 		},
 	}

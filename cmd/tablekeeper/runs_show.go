@@ -19,7 +19,7 @@ func newRunsShow(p *program) *cobra.Command {
 		Long:  `show takes a run's id, or at least four characters of its beginning or end.`,
 		Example: `  tablekeeper runs show 4f2a91c0
   tablekeeper runs show 4f2a91c0 --follow`,
-		Args: cobra.ExactArgs(1), Annotations: goesElsewhere(),
+		Args: one("RUN"), Annotations: goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withHistory(cmd.Context(), func(store runBook) error {
 				run, err := store.Get(cmd.Context(), args[0])
@@ -78,7 +78,7 @@ func (p *program) showRecord(run history.Run) error {
 	if p.json {
 		return p.screen.Document(run)
 	}
-	p.screen.Line("%s  %s of %s, %s", screen.Status(string(run.Status)), screen.Cell{Text: run.Function, Tone: screen.Strong}, run.ID, startedWords(run, p.now()))
+	p.screen.Line("%s  %s, run %s, %s", screen.Status(string(run.Status)), screen.Cell{Text: run.Function, Tone: screen.Strong}, run.ID, startedWords(run, p.now()))
 	if run.Reason != "" {
 		p.screen.Line("reason: %s", strings.ReplaceAll(run.Reason, "_", " "))
 	}

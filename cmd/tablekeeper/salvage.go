@@ -27,7 +27,7 @@ The result is for you to look at: rows may come back that had been deleted, and 
 itself. Rows that no SQL table leads to are in the SQL table lost_and_found.`,
 		Example: `  tablekeeper salvage orders -o orders-salvaged.db
   tablekeeper salvage ./data/.tablekeeper/quarantine/orders.db/20261122T100000.000Z-corrupt/orders.db -o old.db`,
-		Args:              cobra.ExactArgs(1),
+		Args:              one("TABLE or FILE"),
 		ValidArgsFunction: p.completeTables,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output == "" {
@@ -99,9 +99,10 @@ func (p *program) showSalvaged(s salvaged) error {
 	var rows int64
 	for _, t := range s.Tables {
 		rows += t.Rows
-		p.screen.Line("  %s  %s, %d pages and %d rows unreadable", t.Name, screen.Count(int(t.Rows), "row"), t.PagesLost, t.CellsLost)
+		p.screen.Line("  %s  %s; unreadable: %s, %s", t.Name, screen.Count(int(t.Rows), "row"), screen.Count(int(t.PagesLost), "page"), screen.Count(int(t.CellsLost), "row"))
 	}
-	p.screen.Line("%s salvaged into %s; %d of %d pages and %d rows could not be read.", screen.Count(int(rows), "row"), s.Output, s.PagesLost, s.Pages, s.CellsLost)
+	p.screen.Line("%s salvaged into %s. Of %s, %s could not be read, and %s besides.", screen.Count(int(rows), "row"), s.Output,
+		screen.Count(int(s.Pages), "page"), screen.Number(s.PagesLost), screen.Count(int(s.CellsLost), "row"))
 	if s.LostAndFound > 0 {
 		p.screen.Line("%s that no SQL table leads to: lost_and_found.", screen.Count(int(s.LostAndFound), "row"))
 	}

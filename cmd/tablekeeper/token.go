@@ -70,7 +70,7 @@ func (p *program) addToken(ctx context.Context, cfg settings.Config, keys *admin
 		return p.screen.Document(map[string]string{"name": name, "role": role, "token": secret, "link": link})
 	}
 	p.screen.Line("%s", secret)
-	p.screen.Note("It is shown this once. It is also a link: %s", link)
+	p.screen.Note("Role: %s. It is shown this once. It is also a link: %s", role, link)
 	return nil
 }
 
@@ -107,7 +107,7 @@ func (p *program) showTokens(tokens []admin.Token) error {
 
 func newTokenRevoke(p *program) *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke NAME", Short: "Remove a token, and end the sessions begun with it", Example: "  tablekeeper token revoke alice", Args: cobra.ExactArgs(1),
+		Use: "revoke NAME", Short: "Remove a token, and end the sessions begun with it", Example: "  tablekeeper token revoke alice", Args: one("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withKeys(cmd.Context(), func(_ settings.Config, keys *admin.Keys) error {
 				err := keys.RevokeToken(cmd.Context(), args[0])

@@ -1,6 +1,12 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"tablekeeper/storage/archive"
+)
 
 func newVerify(p *program) *cobra.Command {
 	var s selection
@@ -17,7 +23,11 @@ counts every row. Only a backup that was proved so lets retention remove older o
 		Annotations:       goesElsewhere(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			event := map[string]any{"backup": backup}
-			if named := backup != "latest" && backup != "all"; !named || s.all || len(args) > 0 {
+			if backup != "latest" && backup != "all" {
+				if err := checkKey(backup, args, s.all); err != nil {
+					return err
+				}
+			} else {
 				patterns, err := s.patterns(args)
 				if err != nil {
 					return err
@@ -30,4 +40,16 @@ counts every row. Only a backup that was proved so lets retention remove older o
 	s.flag(cmd)
 	cmd.Flags().StringVar(&backup, "backup", "latest", "`BACKUP` to prove: latest, all, or a key")
 	return cmd
+}
+
+// checkKey refuses what is no backup's key, and tables besides the one whose backup it is.
+func checkKey(backup string, tables []string, all bool) error {
+	key, err := archive.ParseKey(backup)
+	switch {
+	case err != nil:
+		return usage("--backup latest, --backup all, or a key as tablekeeper backups TABLE shows it", "--backup: %w", err)
+	case all, len(tables) > 0 && !slices.Equal(tables, []string{key.Table}):
+		return usage("leave the tables out", "--backup: %s is a backup of %s alone", backup, key.Table)
+	}
+	return nil
 }

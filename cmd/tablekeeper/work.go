@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"tablekeeper/cmd/tablekeeper/screen"
 	"tablekeeper/cmd/tablekeeper/settings"
 	"tablekeeper/infra/admin/client"
 	"tablekeeper/jobs"
@@ -46,10 +48,9 @@ func (p *program) work(ctx context.Context, function string, event map[string]an
 	if err != nil {
 		return err
 	}
-	if patterns, ok := event["tables"].([]string); ok {
-		if _, err := f.shelf.Select(patterns); err != nil {
-			return err
-		}
+	patterns, _ := event["tables"].([]string)
+	if _, err := f.shelf.Select(patterns); err != nil {
+		return err
 	}
 	text, err := json.Marshal(event)
 	if err != nil {
@@ -59,7 +60,24 @@ func (p *program) work(ctx context.Context, function string, event map[string]an
 	if err != nil {
 		return err
 	}
-	return p.showRun(run)
+	err = p.showRun(run)
+	if slices.Contains(patterns, "*") {
+		p.noteLeftOut(f)
+	}
+	return err
+}
+
+// noteLeftOut reminds whoever wanted every table of the files that look like one and are none.
+func (p *program) noteLeftOut(f *fleet) {
+	n := 0
+	for _, problem := range f.problems {
+		if !problem.Ignorable() {
+			n++
+		}
+	}
+	if n > 0 {
+		p.screen.Note("Left out as no tables: %s. tablekeeper check says why.", screen.Count(n, "file"))
+	}
 }
 
 // invoke has a function run: by the service that runs on the state folder, else right here.

@@ -23,8 +23,14 @@ func mistake(try, format string, args ...any) error {
 	return &functions.EventError{Problem: fmt.Sprintf(format, args...), Try: try}
 }
 
-// parse checks an event as far as that needs neither disk nor bucket.
-func (f *Function) parse(event Event) (choice, error) {
+// Check refuses, as Run does, what can be refused without disk and bucket. The error is a *functions.EventError.
+func (event Event) Check() error {
+	_, err := event.choice(time.UTC)
+	return err
+}
+
+// choice is what is asked for. Times without a zone are in the zone given.
+func (event Event) choice(zone *time.Location) (choice, error) {
 	c := choice{table: event.Table}
 	switch {
 	case !shelf.ValidName(event.Table):
@@ -46,7 +52,7 @@ func (f *Function) parse(event Event) (choice, error) {
 		}
 	}
 	if event.At != "" {
-		c.at, err = parseTime(event.At, f.Location)
+		c.at, err = parseTime(event.At, zone)
 	}
 	return c, err
 }
@@ -93,12 +99,18 @@ func (f *Function) candidates(ctx context.Context, want choice) ([]archive.Backu
 func (c choice) notFound(all []archive.Backup) error {
 	switch {
 	case len(all) == 0:
-		return fmt.Errorf("table %s has no backup in this bucket: %w", c.table, fs.ErrNotExist)
+		return absent(fmt.Sprintf("table %s has no backup in this bucket", c.table))
 	case !c.key.IsZero():
-		return fmt.Errorf("backup %s: %w", c.key, fs.ErrNotExist)
+		return absent(fmt.Sprintf("backup %s is not in this bucket", c.key))
 	}
-	return fmt.Errorf("table %s has no backup as old as %s: %w", c.table, c.at.UTC().Format(time.RFC3339), fs.ErrNotExist)
+	return absent(fmt.Sprintf("table %s has no backup as old as %s", c.table, c.at.UTC().Format(time.RFC3339)))
 }
+
+// absent says which backup is not there. It is fs.ErrNotExist.
+type absent string
+
+func (e absent) Error() string { return string(e) }
+func (e absent) Unwrap() error { return fs.ErrNotExist }
 
 func (c choice) suggest(all []archive.Backup) string {
 	if len(all) == 0 {

@@ -28,10 +28,20 @@ func vacant(path string, force bool) error {
 	case !force:
 		return &functions.Failure{
 			Reason: "destination_exists", Final: true, Err: fmt.Errorf("restore to %s: %w", path, fs.ErrExist),
-			Try: "choose another path; or force: the file that is there goes to quarantine",
+			Try: "choose another path, or --force, which is force in an event: the file that is there goes to quarantine",
 		}
 	}
 	return nil
+}
+
+// same tells whether two paths name one file. Paths of files that are not there are compared as they are.
+func same(a, b string) bool {
+	one, errA := os.Stat(a)
+	other, errB := os.Stat(b)
+	if errA != nil || errB != nil {
+		return a == b
+	}
+	return os.SameFile(one, other)
 }
 
 // makeStateDir makes the folder for what is under way. tidy takes it away again if it was not there before and nothing is

@@ -51,7 +51,7 @@ type Change struct {
 // Plan looks, and changes nothing. It reads the manifest of the backup, not its content: what a restore then finds wrong
 // with that, it passes over.
 func (f *Function) Plan(ctx context.Context, event Event) (Plan, error) {
-	want, err := f.parse(event)
+	want, err := event.choice(f.Location)
 	if err != nil {
 		return Plan{}, err
 	}

@@ -104,7 +104,7 @@ func New(c Config) *Function {
 
 // Tables is the one table that the event names.
 func (f *Function) Tables(_ context.Context, event Event) ([]string, error) {
-	if _, err := f.parse(event); err != nil {
+	if _, err := event.choice(f.Location); err != nil {
 		return nil, err
 	}
 	return []string{event.Table}, nil
@@ -148,7 +148,7 @@ type restore struct {
 }
 
 func (f *Function) begin(ctx context.Context, event Event, entry *Entry) (*restore, error) {
-	want, err := f.parse(event)
+	want, err := event.choice(f.Location)
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +173,12 @@ func (r *restore) aim(event Event) error {
 		r.path, err = filepath.Abs(event.Output)
 		if err != nil {
 			return fmt.Errorf("restore to %s: %w", event.Output, err)
+		}
+		if same(r.path, r.table.Path) {
+			return &functions.Failure{
+				Reason: "destination_exists", Final: true, Err: fmt.Errorf("restore to %s: that is the table itself", r.path),
+				Try: "--in-place, which is in_place in an event, or choose another path",
+			}
 		}
 		return vacant(r.path, event.Force)
 	}
@@ -216,7 +222,7 @@ func (r *restore) run(ctx context.Context, p functions.Progress) error {
 // file has the sha256 of what passed.
 func (r *restore) fetch(ctx context.Context, candidates []archive.Backup, file string, p functions.Progress) (functions.Proof, archive.Key, error) {
 	for _, c := range candidates {
-		drill := functions.Drill{From: r.Catalogue, Durable: true, Mode: 0o644}
+		drill := functions.Drill{From: r.Catalogue, Durable: true, SkipFrameSums: true, Mode: 0o644}
 		if c.Failed.IsZero() && !r.full {
 			drill.Proved = c.Proved
 		}

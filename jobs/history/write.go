@@ -268,8 +268,13 @@ func fromMillis(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// notFound is a run that does not exist.
-func notFound(id string) error { return fmt.Errorf("no run has the id %s: %w", id, fs.ErrNotExist) }
+// unknownError is the id of no run. It is fs.ErrNotExist.
+type unknownError struct{ id string }
+
+func (e *unknownError) Error() string { return "no run has the id " + e.id }
+func (e *unknownError) Unwrap() error { return fs.ErrNotExist }
+
+func notFound(id string) error { return &unknownError{id} }
 
 func rawOrNil(text string) json.RawMessage {
 	if text == "" {

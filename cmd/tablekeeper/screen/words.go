@@ -65,5 +65,8 @@ func Count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return humanize.Comma(int64(n)) + " " + noun + "s"
+	return Number(int64(n)) + " " + noun + "s"
 }
+
+// Number is a number as people write it: 12,345.
+func Number(n int64) string { return humanize.Comma(n) }
