@@ -22,7 +22,7 @@ await context.grantPermissions(["notifications"], { origin: base });
 async function trouble(work) {
   troubled = true;
   await work();
-  await page.waitForTimeout(0); // what was said is heard
+  await page.evaluate(() => {}); // what the browser said before it answers this is heard
   troubled = false;
 }
 
