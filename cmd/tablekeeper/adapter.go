@@ -63,7 +63,8 @@ func (a *adapter[E, R]) Run(ctx context.Context, call jobs.Call) (json.RawMessag
 	}}
 	report, err := a.work.Run(ctx, e, call.Table, progress)
 	a.house.watch.ended(call.Table)
-	if ctx.Err() == nil { // else the error is the end of the work, and says nothing of the table
+	// An error after ctx is the end of the work, and says nothing of the table; a recovery that found no way is not begun anew by itself.
+	if ctx.Err() == nil && a.name != "recover" {
 		a.house.suspectLater(call.Table, err)
 	}
 	entry, encodeErr := json.Marshal(report)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tablekeeper/jobs"
+	"tablekeeper/jobs/events"
 	"tablekeeper/jobs/history"
 	"tablekeeper/storage/archive"
 	"tablekeeper/storage/bucket/faulty"
@@ -156,6 +157,62 @@ func TestARecoveryDoesNotWaitForABackup(t *testing.T) {
 	}
 	if len(run.Log) == 0 || run.Log[0].Message != "stood aside" {
 		t.Errorf("the backup's log is %+v", run.Log)
+	}
+}
+
+// A damaged table of other programs that has no backup: the service finds it, tries to recover it once, and leaves it as it is until it is
+// found again.
+func TestARecoveryWithoutAWayIsNotRepeated(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("data", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("data", "orders.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), "CREATE TABLE orders (id INTEGER PRIMARY KEY); INSERT INTO orders VALUES (1)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	overwriteLastPage(t, path)
+	h := serviceHere(t, time.Now)
+	defer func() {
+		if err := h.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	heard := h.bus.Subscribe(events.SubscribeOptions{})
+	defer heard.Close()
+	found := 0
+	for range 2 { // runs of backup
+		run, err := h.runner.Invoke(t.Context(), jobs.Invocation{Function: "backup", Event: json.RawMessage(`{"tables":["orders"]}`)})
+		if err != nil || run.Status != history.Failed {
+			t.Fatalf("backup: %s %s, %v", run.Status, run.Error, err)
+		}
+		for { // until the recovery has ended: what comes of its error was published before
+			event, err := heard.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if event.Type == corruptionDetected {
+				found++
+			}
+			if event.Type == events.Prefix+"recovery_failed" {
+				break
+			}
+		}
+	}
+	if found != 2 {
+		t.Fatalf("found to be damaged %d times by two backups: a recovery begins the next", found)
+	}
+	h.runner.Wait()
+	page, err := h.history.List(t.Context(), history.Filter{Function: "recover"})
+	if err != nil || len(page.Runs) != 2 {
+		t.Errorf("%d runs of recover, %v", len(page.Runs), err)
 	}
 }
 
