@@ -28,6 +28,9 @@ type Drill struct {
 	From    Opener
 	MaxSize int64 // refuse a database larger than this, in bytes; 0: only what the disk has no room for
 	Durable bool  // fsync the file: it is going to be a table
+	// SkipFrameSums leaves alone the checksums that zstd keeps of its frames: for those who want the content, of which the page sums and the
+	// sha256 tell more. Else a backup that `zstd -d` would refuse is a bad one.
+	SkipFrameSums bool
 	// Mode are the permissions of the file; 0: the owner's alone.
 	Mode fs.FileMode
 	// BySQLite leaves the check of the file to SQLite: a second opinion to the check of the table when it was backed up.
@@ -72,8 +75,8 @@ func (d Drill) once(ctx context.Context, key archive.Key, path string, p Progres
 	if err != nil {
 		return Proof{}, fmt.Errorf("open backup %s: %w", key, err)
 	}
-	if d.Durable {
-		reader.SkipFrameSums() // it is the content that is wanted; that zstd takes the object is for a drill to prove
+	if d.SkipFrameSums {
+		reader.SkipFrameSums()
 	}
 	proof.Manifest = reader.Manifest()
 	if err := d.fits(proof.Manifest.Size, filepath.Dir(path)); err != nil {

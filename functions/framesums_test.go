@@ -1,8 +1,6 @@
 package functions_test
 
 import (
-	"bytes"
-	"os"
 	"testing"
 
 	"tablekeeper/functions"
@@ -17,12 +15,7 @@ func TestADamagedChecksumOfAFrame(t *testing.T) {
 	f := functionstest.New(t)
 	f.Make("app", 300)
 	want := f.Rows(f.Path("app"))
-	object := f.Object(f.Backup("app").String())
-	content, err := os.ReadFile(object)
-	f.Must(err)
-	sums := bytes.Index(content, []byte{0x57, 0x2a, 0x4d, 0x18}) // the frame of page sums follows the only data frame
-	content[sums-1] ^= 1
-	f.Must(os.WriteFile(object, content, 0o600))
+	f.SpoilFrameSum(f.Backup("app"))
 
 	drills := verify.New(verify.Config{Shelf: f.Shelf, Catalogue: f.Catalogue, Bucket: functionstest.BucketName, Now: f.Now})
 	drill, err := drills.Run(t.Context(), verify.Event{}, "app", functions.Progress{})

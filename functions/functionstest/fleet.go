@@ -3,6 +3,7 @@
 package functionstest
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -217,6 +218,17 @@ func (f *Fleet) Damage(path string, offset int64, content string) {
 
 // Object is the file of a backup.
 func (f *Fleet) Object(key string) string { return filepath.Join(f.BucketDir, filepath.FromSlash(key)) }
+
+// SpoilFrameSum inverts a bit of the checksum that zstd keeps of the data of a small backup: its content is as it was.
+func (f *Fleet) SpoilFrameSum(key archive.Key) {
+	f.T.Helper()
+	object := f.Object(key.String())
+	content, err := os.ReadFile(object)
+	f.Must(err)
+	sums := bytes.Index(content, []byte{0x57, 0x2a, 0x4d, 0x18}) // the frame of page sums follows the only data frame
+	content[sums-1] ^= 1
+	f.Must(os.WriteFile(object, content, 0o600))
+}
 
 // Flip inverts a bit in the middle of a backup.
 func (f *Fleet) Flip(key archive.Key) {

@@ -349,6 +349,7 @@ func (r *recovery) fetch(ctx context.Context, source Source, key archive.Key, fi
 	if err != nil {
 		return nil, err
 	}
+	reader.SkipFrameSums() // each page is compared with its sum
 	sums, err := reader.Sums()
 	if err != nil {
 		return nil, err
