@@ -10,7 +10,7 @@ import (
 // damaged, rather than from an older one.
 func TestADamagedChecksumOfAFrameLosesNothing(t *testing.T) {
 	for name, tc := range map[string]struct {
-		damage       func(w *ward)
+		damage func(w *ward)
 		rung   string
 		status functions.Status
 	}{
