@@ -87,7 +87,7 @@ func (o *overlay) carriers(main io.ReaderAt, l *ledger.Ledger, pages []uint32) [
 		if l.Accepts(p, ledger.Sum(old)) {
 			continue
 		}
-		if made, err := o.page(p); err != nil || carries(p, old, made, versions) {
+		if made, err := o.page(p); err != nil || o.carries(p, old, made, versions) {
 			all = append(all, p)
 		}
 	}
@@ -96,24 +96,74 @@ func (o *overlay) carriers(main io.ReaderAt, l *ledger.Ledger, pages []uint32) [
 
 // carries tells whether a newer version of page p may have been made from the damaged one, rather than from what was there before the
 // damage; sums are those that it may have had then.
-func carries(p uint32, damaged, made []byte, sums []uint32) bool {
+func (o *overlay) carries(p uint32, damaged, made []byte, sums []uint32) bool {
 	sound := bytes.Clone(damaged)
 	for _, sum := range sums {
 		if bit, ok := ledger.Correct(sound, sum); ok {
-			return !keeps(made, sound, damaged, int(bit/8))
+			f := flip{sound, damaged, int(bit / 8)}
+			return !f.spared(made) && !o.spared(p, made, f)
 		}
 	}
 	// SQLite makes no page of a tree from one that does not begin like one: it calls that corrupt.
 	return beginsLikeTree(p, damaged) || !beginsLikeTree(p, made)
 }
 
-// around is by how many bytes on each side the place of a flipped bit is known again, wherever in the page it has moved.
+// spared tells that what was around a flipped bit has left page p for other pages of the WAL, as it was before.
+func (o *overlay) spared(p uint32, made []byte, f flip) bool {
+	if f.before(made) || f.after(made) {
+		return false
+	}
+	found := false
+	for _, other := range o.pages() {
+		if other == p {
+			continue
+		}
+		page, err := o.page(other)
+		if err != nil || f.after(page) {
+			return false
+		}
+		found = found || f.before(page)
+	}
+	return found
+}
+
+// flip is a page before and after one bit of its byte at was flipped.
+type flip struct {
+	sound, damaged []byte
+	at             int
+}
+
+// around is by how many bytes on each side the place of a flipped bit is known again, wherever it has moved.
 const around = 4
 
-// keeps tells that a page has the place of a flipped bit as it was before, and nowhere as it was after.
-func keeps(made, sound, damaged []byte, at int) bool {
-	from, to := max(at-around, 0), min(at+around+1, len(sound))
-	return bytes.Contains(made, sound[from:to]) && !bytes.Contains(made, damaged[from:at+1]) && !bytes.Contains(made, damaged[at:to])
+func (f flip) place() (from, to int) { return max(f.at-around, 0), min(f.at+around+1, len(f.sound)) }
+
+// before tells that a page has the place as it was before.
+func (f flip) before(page []byte) bool {
+	from, to := f.place()
+	return bytes.Contains(page, f.sound[from:to])
+}
+
+// after tells that a page has one side of the place as it was after.
+func (f flip) after(page []byte) bool {
+	left, right := f.sides()
+	return bytes.Contains(page, left) || bytes.Contains(page, right)
+}
+
+func (f flip) sides() (left, right []byte) {
+	from, to := f.place()
+	return f.damaged[from : f.at+1], f.damaged[f.at:to]
+}
+
+// spared tells that the page which was made has the place as it was before, and nowhere as it was after. What merely looks like that, such as
+// a number among zeros, may be as often in it as it was before, if the place has not moved.
+func (f flip) spared(made []byte) bool {
+	from, to := f.place()
+	if bytes.Equal(made[from:to], f.sound[from:to]) {
+		left, right := f.sides()
+		return bytes.Count(made, left) <= bytes.Count(f.sound, left) && bytes.Count(made, right) <= bytes.Count(f.sound, right)
+	}
+	return f.before(made) && !f.after(made)
 }
 
 // beginsLikeTree tells whether SQLite would take a page for one of a tree (https://sqlite.org/fileformat2.html#b_tree_pages).
