@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
 	"tablekeeper/functions"
-	"tablekeeper/storage/archive"
 	"tablekeeper/storage/ledger"
 	"tablekeeper/storage/table"
 )
@@ -19,9 +17,6 @@ const RungReopen = "reopen"
 
 // lostWAL is what goes with frames that cannot be read any more.
 const lostWAL = "commits that were only in the damaged write-ahead log may be lost"
-
-// lostOthers is what goes with pages that may have been newer than their sums.
-const lostOthers = "what other programs wrote while no service had the table open may be lost"
 
 // climb tries the rungs in their order. A candidate without a file says that nothing is wrong with the table.
 func (r *recovery) climb(ctx context.Context) (candidate, error) {
@@ -112,69 +107,12 @@ func (r *recovery) mendUnknown(ctx context.Context, file string, started time.Ti
 	return candidate{}, r.dismiss(RungReindex, "", started, err)
 }
 
-// maxCorrected bounds how many pages are corrected by their sums: each has a chance of 1 in 100,000 to become something else, that the
-// check of the whole has to find.
-const maxCorrected = 16
-
-// correct is the rung for flipped bits: the sum of a page tells which bit it was. No backup is needed, whenever the page was written.
-func (r *recovery) correct(ctx context.Context, file string, started time.Time) (candidate, error) {
-	if len(r.scene.bad) > maxCorrected || len(r.scene.want) == 0 {
-		return candidate{}, nil
-	}
-	left, err := r.flipBack(file)
-	if err != nil {
-		return candidate{}, err
-	}
-	corrected := len(r.scene.bad) - len(left)
-	if corrected == 0 {
-		return candidate{}, nil
-	}
-	if len(left) > 0 {
-		r.step(RungBit, "", started, Failed, fmt.Errorf("one bit was wrong in %d pages, and more in %d", corrected, len(left)))
-		r.scene.bad = left
-		return candidate{}, nil
-	}
-	want := r.copied(file)
-	if err := r.fold(ctx, file); err != nil {
-		return candidate{}, r.dismiss(RungBit, "", started, err)
-	}
-	c, err := r.offer(ctx, file, RungBit, "", started, fmt.Sprintf("one bit was wrong in %d pages, and was inverted", corrected), "")
-	c.want = want
-	return c, err
-}
-
 // copied are the sums of a copy that is to be, page by page, what the ledger says; nil if a WAL will change it.
 func (r *recovery) copied(file string) ledger.Sums {
 	if hasWAL(file) {
 		return nil
 	}
 	return r.scene.want
-}
-
-// flipBack corrects what it can in the file, and returns the pages that are left.
-func (r *recovery) flipBack(file string) (left []uint32, err error) {
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", functions.ErrHere, err)
-	}
-	page := make([]byte, r.scene.pageSize)
-	for _, p := range r.scene.bad {
-		at := int64(p-1) * r.scene.pageSize
-		_, readErr := f.ReadAt(page, at)
-		fixed := readErr == nil && r.expected(p) != 0
-		if fixed {
-			_, fixed = ledger.Correct(page, r.expected(p))
-		}
-		if !fixed {
-			left = append(left, p)
-			continue
-		}
-		if _, err = f.WriteAt(page, at); err != nil {
-			err = fmt.Errorf("%w: %w", functions.ErrHere, err)
-			break
-		}
-	}
-	return left, errors.Join(err, f.Close())
 }
 
 // expected is the sum that a damaged page should have, 0 if that is not known.
@@ -268,149 +206,4 @@ func (r *recovery) count(ctx context.Context, file string) {
 	if err == nil {
 		r.scene.rows = report.Rows
 	}
-}
-
-// maxSources bounds how many backups are asked for pages: an older one rarely has what a newer one has not.
-const maxSources = 5
-
-// pages is the rung on which single pages come from backups: those whose content there is what the ledger says.
-func (r *recovery) pages(ctx context.Context, file string) (candidate, error) {
-	left := slices.Clone(r.scene.bad)
-	from := ""
-	for _, source := range r.Sources {
-		backups, err := source.Catalogue.Backups(ctx, r.table.Name)
-		if err != nil {
-			return candidate{}, err
-		}
-		for _, b := range backups[:min(len(backups), maxSources)] {
-			started := r.Now()
-			fetched, err := r.fetch(ctx, source, b.Key, file, left)
-			if functions.BadBackup(err) {
-				fetched, err = r.fetch(ctx, source, b.Key, file, left) // the way to it may be to blame
-			}
-			if err != nil && !functions.BadBackup(err) {
-				return candidate{}, err
-			}
-			if err != nil || len(fetched) == 0 {
-				r.step(RungPages, b.Key.String(), started, Failed, orElse(err, "it has none of the damaged pages as they were last"))
-				continue
-			}
-			if from == "" {
-				from = b.Key.String()
-			}
-			left = slices.DeleteFunc(left, func(p uint32) bool { return slices.Contains(fetched, p) })
-			c, err := r.patched(ctx, file, from, started, left)
-			if err != nil || c.file != "" {
-				return c, err
-			}
-		}
-	}
-	if from == "" {
-		r.step(RungPages, "", r.Now(), NotPossible, errors.New("no backup has the damaged pages as they were last"))
-	}
-	return candidate{}, nil
-}
-
-func orElse(err error, text string) error {
-	if err != nil {
-		return err
-	}
-	return errors.New(text)
-}
-
-// patched is the file with the pages that were fetched. It is a candidate if those that are left have no rows.
-func (r *recovery) patched(ctx context.Context, file, backup string, started time.Time, left []uint32) (candidate, error) {
-	detail, lost := fmt.Sprintf("damaged pages that were fetched from the backup: %d", len(r.scene.bad)-len(left)), ""
-	if r.scene.others {
-		lost = lostOthers
-	}
-	if len(left) > 0 {
-		rows, err := table.RowPages(ctx, file)
-		if err != nil || slices.ContainsFunc(left, func(p uint32) bool { return rows[p] }) {
-			if err == nil {
-				err = fmt.Errorf("%w: %d of %d damaged pages were written since", table.ErrCorrupt, len(left), len(r.scene.bad))
-			}
-			return candidate{}, r.dismiss(RungPages, backup, started, err)
-		}
-		return r.rebuild(ctx, file, RungPages, backup, started, detail+", and the indexes made anew", lost)
-	}
-	want := r.copied(file)
-	if err := r.fold(ctx, file); err != nil {
-		return candidate{}, r.dismiss(RungPages, backup, started, err)
-	}
-	c, err := r.offer(ctx, file, RungPages, backup, started, detail, lost)
-	c.want = want
-	return c, err
-}
-
-// fetch reads those of the pages from a backup that it has as the ledger wants them, into the file.
-func (r *recovery) fetch(ctx context.Context, source Source, key archive.Key, file string, pages []uint32) ([]uint32, error) {
-	reader, err := source.Catalogue.Open(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	reader.SkipFrameSums() // each page is compared with its sum
-	sums, err := reader.Sums()
-	if err != nil {
-		return nil, err
-	}
-	if int64(reader.Manifest().PageSize) != r.scene.pageSize {
-		return nil, nil
-	}
-	var want []int64
-	for _, p := range pages {
-		if sum := r.expected(p); sum != 0 && int(p) <= len(sums) && sums[p-1] == sum {
-			want = append(want, int64(p))
-		}
-	}
-	fetched, err := r.write(ctx, reader, file, want)
-	if err == nil && slices.Contains(pages, 1) && !slices.Contains(fetched, 1) {
-		var spliced bool
-		if spliced, err = r.splice(ctx, reader, file); spliced {
-			fetched = append(fetched, 1)
-		}
-	}
-	return fetched, err
-}
-
-// fileHeader is how many bytes of page 1 are not the schema's: they change with most commits, and the rest hardly ever.
-const fileHeader = 100
-
-// splice tries page 1 with the header as it is and the schema of the backup, and the other way round. The sum tells whether it is right.
-func (r *recovery) splice(ctx context.Context, reader *archive.Reader, file string) (bool, error) {
-	theirs, ours := make([]byte, r.scene.pageSize), make([]byte, r.scene.pageSize)
-	if err := reader.ReadPage(ctx, 1, theirs); err != nil {
-		return false, err
-	}
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
-	if err != nil {
-		return false, fmt.Errorf("%w: %w", functions.ErrHere, err)
-	}
-	_, err = f.ReadAt(ours, 0)
-	done := false
-	for _, page := range [][]byte{slices.Concat(ours[:fileHeader], theirs[fileHeader:]), slices.Concat(theirs[:fileHeader], ours[fileHeader:])} {
-		if err == nil && !done && r.expected(1) != 0 && ledger.Sum(page) == r.expected(1) {
-			_, err = f.WriteAt(page, 0)
-			done = err == nil
-		}
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		err = fmt.Errorf("%w: %w", functions.ErrHere, err)
-	}
-	return done, err
-}
-
-func (r *recovery) write(ctx context.Context, reader *archive.Reader, file string, want []int64) (fetched []uint32, err error) {
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", functions.ErrHere, err)
-	}
-	err = reader.ReadPages(ctx, want, func(p int64, page []byte) error {
-		if _, err := f.WriteAt(page, (p-1)*r.scene.pageSize); err != nil {
-			return fmt.Errorf("%w: %w", functions.ErrHere, err)
-		}
-		fetched = append(fetched, uint32(p))
-		return nil
-	})
-	return fetched, errors.Join(err, f.Close())
 }
