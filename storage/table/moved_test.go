@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -41,38 +39,6 @@ func unsettled(t *testing.T) (s *stray, settled uint32) {
 		t.Fatalf("checkpoint beside a reader: settled %v, %v", done, err)
 	}
 	return s, settled
-}
-
-func (s *stray) grow(rows int) {
-	s.t.Helper()
-	writeOwned(s.t, s.table, `WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n < ?) INSERT INTO t(v) SELECT randomblob(200) FROM c`, rows)
-	s.rows += rows
-}
-
-// read are the pages that whoever begins to read now gets from the main file, not from the WAL.
-func (s *stray) read() []uint32 {
-	s.t.Helper()
-	return fromMain(s.t, s.table.gate.current())
-}
-
-func fromMain(t *testing.T, session *session) (pages []uint32) {
-	t.Helper()
-	length, moved, err := session.length(t.Context())
-	must(t, err)
-	o, err := readOverlay(session.tail.file, session.pageSize, length)
-	must(t, err)
-	info, err := session.main.Stat()
-	must(t, err)
-	count := uint32(info.Size() / session.pageSize)
-	if n := len(o.frames); n > 0 {
-		count = o.frames[n-1].Pages
-	}
-	for p := uint32(1); p <= count; p++ {
-		if i, ok := o.newest[p]; !ok || i < int(moved) {
-			pages = append(pages, p)
-		}
-	}
-	return pages
 }
 
 // A page by which the table has grown, and that a checkpoint has moved without coming to its end, is damaged. The scrub finds it, and the
@@ -256,69 +222,6 @@ func TestDamageInPagesThatAreNotSettledGoesNowhere(t *testing.T) {
 			t.Fatalf("carried over: %v", carried)
 		}
 	})
-}
-
-// newShrinking is a stray whose file gets shorter when rows are deleted.
-func newShrinking(t *testing.T, seed uint64) *stray {
-	s := &stray{t: t, random: rand.New(rand.NewPCG(seed, 11)), path: filepath.Join(t.TempDir(), "x.db")}
-	_, err := MakeEmpty(t.Context(), s.path, []string{"CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)"}, Form{AutoVacuum: "full"})
-	must(t, err)
-	opts := quietOwned
-	opts.OnCorrupt = func(context.Context, Report) {}
-	s.table, err = Open(t.Context(), s.path, opts)
-	must(t, err)
-	t.Cleanup(func() {
-		s.release()
-		must(t, s.table.Close())
-	})
-	s.grow(150)
-	settleOwned(t, s.table)
-	return s
-}
-
-func (s *stray) shrink() {
-	s.t.Helper()
-	s.rows = max(s.rows-10-s.random.IntN(100), 20)
-	writeOwned(s.t, s.table, "DELETE FROM t WHERE id > ?", s.rows)
-}
-
-// stranger has another program's connection do something.
-func (s *stray) stranger(statement string) {
-	s.t.Helper()
-	c, err := connect(s.t.Context(), s.path, openOptions{})
-	must(s.t, err)
-	must(s.t, errors.Join(c.exec(s.t.Context(), statement), c.close()))
-}
-
-func (s *stray) anything() string {
-	switch s.random.IntN(12) {
-	case 0, 1:
-		settleOrNot(s.t, s.table)
-		return "checkpoint"
-	case 2:
-		_, err := s.table.Expect(s.t.Context())
-		must(s.t, err)
-		return "stage"
-	case 3, 4:
-		s.hold()
-		return "reader"
-	case 5, 6:
-		s.grow(10 + s.random.IntN(100))
-		return "grow"
-	case 7, 8:
-		s.shrink()
-		return "shrink"
-	case 9:
-		mode := []string{"PASSIVE", "PASSIVE", "TRUNCATE"}[s.random.IntN(3)]
-		s.stranger("PRAGMA wal_checkpoint(" + mode + ")")
-		return "stranger's checkpoint " + mode
-	case 10:
-		s.stranger("UPDATE t SET v = randomblob(200) WHERE id = 7")
-		return "stranger's update"
-	default:
-		writeOwned(s.t, s.table, "UPDATE t SET v = randomblob(200) WHERE id = ?", s.random.IntN(s.rows)+1)
-		return "update"
-	}
 }
 
 // In whatever order commits, checkpoints and readers have come, ours and others': no page is called damaged that is not, and every page that
