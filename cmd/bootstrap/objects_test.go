@@ -89,7 +89,7 @@ func TestKilledBetweenGetAndPut(t *testing.T) {
 			}
 			return 0
 		})
-		if a, alive := comp.invoke("1", `{"tables":["app"],"force":true}`, time.Second*20); alive {
+		if a, alive := comp.invoke("1", `{"tables":["app"],"force":true}`, minute); alive {
 			t.Fatalf("%+v", a)
 		}
 		g.hook(nil)
@@ -135,7 +135,7 @@ func TestWALIsCheckpointedIn(t *testing.T) {
 			}
 			return 0
 		})
-		comp.invoke("2", `{"tables":["app"],"force":true}`, time.Second*20)
+		comp.invoke("2", `{"tables":["app"],"force":true}`, minute)
 		g.hook(nil)
 		if got := w.Rows(w.download("app")); got != want {
 			t.Error("with the log that was left, the table is another one")
@@ -252,8 +252,18 @@ func TestTheDeadline(t *testing.T) {
 	})
 	back := w.function("backup", "TABLEKEEPER_CONCURRENCY", "1")
 	event := `{"tables":["a","b","c","d"]}`
-	a, _ := back.invoke("1", event, 6*time.Second)
-	sent := w.messages(ownQueue)
+	var a answer
+	var sent []message
+	id, given := "", 6*time.Second
+	for attempt := 1; ; attempt++ {
+		id = fmt.Sprintf("1, attempt %d", attempt)
+		a, _ = back.invoke(id, event, given)
+		sent = w.messages(ownQueue)
+		if len(w.stored("a")) > 0 || attempt == 3 {
+			break
+		}
+		given *= 4 // on a busy machine not even the first was done
+	}
 	var left []string
 	for _, m := range sent {
 		left = append(left, m.Group)
@@ -273,7 +283,7 @@ func TestTheDeadline(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 	// Delivered once more, the event does what is left of it, and nothing twice.
-	back.must("1", event)
+	back.must(id, event)
 	for _, name := range []string{"a", "b", "c", "d"} {
 		if n := len(w.stored(name)); n != 1 {
 			t.Errorf("%s has %d backups", name, n)

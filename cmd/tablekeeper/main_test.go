@@ -119,7 +119,7 @@ func damage(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // patience is how long a script waits for what must come: long, since the machine may be busy.
-const patience = 10 * time.Minute
+const patience = 3 * time.Minute
 
 // awaitService waits until a service answers: await STATE.
 func awaitService(ts *testscript.TestScript, _ bool, args []string) {
