@@ -218,8 +218,15 @@ func TestDamageInPagesThatAreNotSettledGoesNowhere(t *testing.T) {
 		}
 		s.table.Suspect(t.Context(), found.Pages, err)
 		must(t, s.table.Detach(t.Context()))
-		if carried := s.table.Findings().Carried; !slices.Equal(carried, []uint32{bad}) {
-			t.Fatalf("carried over: %v", carried)
+		c, err := CompareLedger(t.Context(), s.path)
+		if err != nil || !slices.Equal(c.Bad, []uint32{bad}) || len(s.table.Findings().Carried) > 0 {
+			t.Fatalf("bad pages %v, %v; carried over: %v", c.Bad, err, s.table.Findings().Carried)
+		}
+		file, err = os.ReadFile(s.path)
+		must(t, err)
+		page := file[(bad-1)*4096 : bad*4096]
+		if bit, ok := ledger.Correct(page, c.Sums[bad-1]); !ok || !bytes.Contains(page, []byte(stays)) {
+			t.Errorf("page %d does not say which bit it is: %d, %v", bad, bit, ok)
 		}
 	})
 }
@@ -232,23 +239,13 @@ func TestScrubInAnyOrder(t *testing.T) {
 	for seed := range orders(t) {
 		s := newShrinking(t, seed)
 		session := s.table.gate.current()
-		var did []string
-		for range 1 + s.random.IntN(16) {
-			did = append(did, s.anything())
-			if s.random.IntN(2) > 0 {
-				continue
-			}
-			if done, err := s.table.Scrub(t.Context(), ScrubOptions{}); err != nil || len(done.Bad) > 0 {
-				t.Fatalf("seed %d, after %v: bad pages %v, %v", seed, did, done.Bad, err)
-			}
-			did = append(did, "scrub")
-		}
+		at := fmt.Sprintf("seed %d, after %v", seed, s.scrubBetween(seed))
 		must(t, session.catchUp(t.Context()))
 		pages, truth := s.read(), s.truth()
 		for _, p := range pages {
 			sum := ledger.Sum(truth[p-1])
 			if !session.ledger.Accepts(p, sum) || session.ledger.Accepts(p, sum^1) || p > session.ledger.Pages() {
-				t.Fatalf("seed %d, after %v: page %d of %d is not compared", seed, did, p, len(truth))
+				t.Fatalf("%s: page %d of %d is not compared", at, p, len(truth))
 			}
 			compared++
 		}
@@ -265,7 +262,7 @@ func TestScrubInAnyOrder(t *testing.T) {
 		flipOwned(t, s.path, (int64(bad-1)*4096+s.random.Int64N(4096))*8+s.random.Int64N(8))
 		found, err := s.table.Scrub(t.Context(), ScrubOptions{})
 		if err != nil || !slices.Equal(found.Bad, []uint32{bad}) {
-			t.Fatalf("seed %d, after %v: bad pages %v, want %d: %v", seed, did, found.Bad, bad, err)
+			t.Fatalf("%s: bad pages %v, want %d: %v", at, found.Bad, bad, err)
 		}
 		o, err := readOverlay(session.tail.file, 4096, math.MaxInt64)
 		must(t, err)
@@ -278,13 +275,29 @@ func TestScrubInAnyOrder(t *testing.T) {
 		must(t, s.table.Detach(t.Context()))
 		must(t, s.agree(s.path, truth, nil))
 		if c, err := CompareLedger(t.Context(), s.path); err != nil || len(c.Bad) > 0 == inWAL {
-			t.Fatalf("seed %d, after %v: page %d, in the WAL %v: bad pages %v, %v", seed, did, bad, inWAL, c.Bad, err)
+			t.Fatalf("%s: page %d, in the WAL %v: bad pages %v, %v", at, bad, inWAL, c.Bad, err)
 		}
 	}
 	t.Logf("%d pages compared, %d damaged ones came from the WAL", compared, back)
 	if back == 0 {
 		t.Error("none came from the WAL")
 	}
+}
+
+// scrubBetween does anything, and scrubs now and then.
+func (s *stray) scrubBetween(seed uint64) (did []string) {
+	s.t.Helper()
+	for range 1 + s.random.IntN(16) {
+		did = append(did, s.anything())
+		if s.random.IntN(2) > 0 {
+			continue
+		}
+		if done, err := s.table.Scrub(s.t.Context(), ScrubOptions{}); err != nil || len(done.Bad) > 0 {
+			s.t.Fatalf("seed %d, after %v: bad pages %v, %v", seed, did, done.Bad, err)
+		}
+		did = append(did, "scrub")
+	}
+	return did
 }
 
 // No page is called damaged while the table grows and shrinks, and everybody checkpoints and reads at once.
@@ -294,11 +307,25 @@ func TestScrubBesideEverybody(t *testing.T) {
 		scrubs = 8
 	}
 	s := newShrinking(t, 1)
-	ctx, stop := context.WithCancel(t.Context())
+	stop := s.everybody()
+	defer stop()
+	for n := range scrubs {
+		if done, err := s.table.Scrub(t.Context(), ScrubOptions{}); err != nil || len(done.Bad) > 0 {
+			t.Fatalf("scrub %d: bad pages %v, %v", n, done.Bad, err)
+		}
+	}
+	stop()
+	settleOwned(t, s.table)
+	scrubClean(t, s.table)
+}
+
+// everybody writes, checkpoints and reads, we and others, until they are stopped, and have.
+func (s *stray) everybody() (stop func()) {
+	t := s.t
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
 	whole := context.WithoutCancel(ctx) // what has begun ends, or a transaction is left open
 	var others sync.WaitGroup
-	defer others.Wait()
-	defer stop()
 	again := func(what string, do func() error) {
 		others.Go(func() {
 			for ctx.Err() == nil {
@@ -338,13 +365,8 @@ func TestScrubBesideEverybody(t *testing.T) {
 		}
 		return err
 	})
-	for n := range scrubs {
-		if done, err := s.table.Scrub(t.Context(), ScrubOptions{}); err != nil || len(done.Bad) > 0 {
-			t.Fatalf("scrub %d: bad pages %v, %v", n, done.Bad, err)
-		}
+	return func() {
+		cancel()
+		others.Wait()
 	}
-	stop()
-	others.Wait()
-	settleOwned(t, s.table)
-	scrubClean(t, s.table)
 }
