@@ -107,27 +107,31 @@ func (w *ward) settle() {
 }
 
 // hash is that of the content, read through the handle.
-func (w *ward) hash() string {
+func (w *ward) hash() (hash string) {
 	w.T.Helper()
-	sum := sha256.New()
-	w.Must(w.handle.Read(w.T.Context(), func(tx *sql.Tx) error {
-		sum.Reset()
-		rows, err := tx.QueryContext(w.T.Context(), "SELECT id, label, body FROM items NOT INDEXED ORDER BY id")
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id int64
-			var label, body []byte
-			if err := rows.Scan(&id, &label, &body); err != nil {
-				return err
-			}
-			fmt.Fprintf(sum, "%d %q %x\n", id, label, body)
-		}
-		return rows.Err()
+	w.Must(w.handle.Read(w.T.Context(), func(tx *sql.Tx) (err error) {
+		hash, err = hashOf(w.T.Context(), tx)
+		return err
 	}))
-	return hex.EncodeToString(sum.Sum(nil))
+	return hash
+}
+
+func hashOf(ctx context.Context, tx *sql.Tx) (string, error) {
+	sum := sha256.New()
+	rows, err := tx.QueryContext(ctx, "SELECT id, label, body FROM items NOT INDEXED ORDER BY id")
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id int64
+		var label, body []byte
+		if err := rows.Scan(&id, &label, &body); err != nil {
+			return "", err
+		}
+		fmt.Fprintf(sum, "%d %q %x\n", id, label, body)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), rows.Err()
 }
 
 // scribble changes bytes of the table's file.

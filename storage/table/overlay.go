@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 
+	"tablekeeper/storage/btree"
 	"tablekeeper/storage/ledger"
 )
 
@@ -70,9 +71,10 @@ func (o *overlay) page(p uint32) ([]byte, error) {
 }
 
 // carriers are those of the pages whose version in the main file is damaged, and whose newest version in the WAL may have been made from
-// that: it has taken the damage over, with a right sum. Ascending. A version that the ledger has was made when the main file was sound.
-func (o *overlay) carriers(main io.ReaderAt, l *ledger.Ledger, pages []uint32) []uint32 {
-	var all []uint32
+// that: it has taken the damage over, with a right sum. Each has the sum that it would have without the damage, 0 if nobody knows. A version
+// that the ledger has was made when the main file was sound.
+func (o *overlay) carriers(main io.ReaderAt, l *ledger.Ledger, pages []uint32) map[uint32]uint32 {
+	all := map[uint32]uint32{}
 	old := make([]byte, o.pageSize)
 	for _, p := range pages {
 		versions := l.Versions(p)
@@ -87,25 +89,35 @@ func (o *overlay) carriers(main io.ReaderAt, l *ledger.Ledger, pages []uint32) [
 		if l.Accepts(p, ledger.Sum(old)) {
 			continue
 		}
-		if made, err := o.page(p); err != nil || o.carries(p, old, made, versions) {
-			all = append(all, p)
+		made, err := o.page(p)
+		if err != nil {
+			all[p] = 0
+		} else if carried, right := o.carries(p, old, made, versions); carried {
+			all[p] = right
 		}
 	}
 	return all
 }
 
 // carries tells whether a newer version of page p may have been made from the damaged one, rather than from what was there before the
-// damage; sums are those that it may have had then.
-func (o *overlay) carries(p uint32, damaged, made []byte, sums []uint32) bool {
+// damage; sums are those that it may have had then. right is the sum that it would have without the damage, 0 if nobody knows.
+func (o *overlay) carries(p uint32, damaged, made []byte, sums []uint32) (carried bool, right uint32) {
 	sound := bytes.Clone(damaged)
 	for _, sum := range sums {
 		if bit, ok := ledger.Correct(sound, sum); ok {
 			f := flip{sound, damaged, int(bit / 8)}
-			return !f.spared(made) && !o.spared(p, made, f)
+			use := btree.UseOf(p, sound, f.at)
+			if use == btree.Unused || f.spared(made) || o.spared(p, made, f) {
+				return false, 0
+			}
+			if mended, ok := f.undone(made); ok && use == btree.Value {
+				right = ledger.Sum(mended)
+			}
+			return true, right
 		}
 	}
 	// SQLite makes no page of a tree from one that does not begin like one: it calls that corrupt.
-	return beginsLikeTree(p, damaged) || !beginsLikeTree(p, made)
+	return beginsLikeTree(p, damaged) || !beginsLikeTree(p, made), 0
 }
 
 // spared tells that what was around a flipped bit has left page p for other pages of the WAL, as it was before.
@@ -155,15 +167,23 @@ func (f flip) sides() (left, right []byte) {
 	return f.damaged[from : f.at+1], f.damaged[f.at:to]
 }
 
-// spared tells that the page which was made has the place as it was before, and nowhere as it was after. What merely looks like that, such as
-// a number among zeros, may be as often in it as it was before, if the place has not moved.
-func (f flip) spared(made []byte) bool {
-	from, to := f.place()
-	if bytes.Equal(made[from:to], f.sound[from:to]) {
-		left, right := f.sides()
-		return bytes.Count(made, left) <= bytes.Count(f.sound, left) && bytes.Count(made, right) <= bytes.Count(f.sound, right)
+// spared tells that the page which was made has the place as it was before, and nowhere as it was after.
+func (f flip) spared(made []byte) bool { return f.before(made) && !f.after(made) }
+
+// undone is a newer version without the flip that it has taken over. It is known if the place has been copied as it was: it is in the page
+// once, and nothing else looks like it.
+func (f flip) undone(made []byte) (page []byte, ok bool) {
+	if f.before(made) || f.after(f.sound) {
+		return nil, false
 	}
-	return f.before(made) && !f.after(made)
+	from, to := f.place()
+	left, right := f.sides()
+	if bytes.Count(made, left) != 1 || bytes.Count(made, right) != 1 || !bytes.Contains(made, f.damaged[from:to]) {
+		return nil, false
+	}
+	page = bytes.Clone(made)
+	page[bytes.Index(made, f.damaged[from:to])+f.at-from] = f.sound[f.at]
+	return page, true
 }
 
 // beginsLikeTree tells whether SQLite would take a page for one of a tree (https://sqlite.org/fileformat2.html#b_tree_pages).

@@ -2,60 +2,76 @@ package table
 
 import (
 	"bytes"
-	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"tablekeeper/storage/ledger"
 )
 
-// A bit of page 5 was flipped in the main file, and the WAL has newer versions of this page and of another one.
+// A bit of page 2 was flipped in the main file, and the WAL has newer versions of this page and of another one.
 func TestWhetherANewerPageWasMadeFromAFlippedOne(t *testing.T) {
-	const size, at, empty = 4096, 3000, 1000 // empty: among zeros
-	random := rand.New(rand.NewPCG(1, 2))
-	sound := make([]byte, size)
-	for i := 2000; i < size; i++ {
-		sound[i] = byte(random.Uint32())
-	}
-	sound[0], sound[50] = 13, 4 // a leaf; a number among zeros that looks like the flip
-	other := make([]byte, size)
-	put := func(page []byte, at int, content []byte) []byte {
+	const mark = "some text in the middle of a row"
+	sound := leafWith(t, mark)
+	at := bytes.Index(sound, []byte(mark)) + 15
+	const gap = 500 // behind the pointers, before the cells
+	other := make([]byte, len(sound))
+	put := func(page []byte, at int, content string) []byte {
 		page = bytes.Clone(page)
 		copy(page[at:], content)
 		return page
 	}
-	flipped := func(page []byte, at int) []byte { return put(page, at, []byte{page[at] ^ 4}) }
-	row := sound[at-50 : at+50]
-	carried := flipped(sound, at)[at-50 : at+50]
-	without := put(sound, at-50, make([]byte, 100))
+	flipped := func(page []byte, at int) []byte { return put(page, at, string(page[at]^4)) }
+	without := put(sound, at-15, strings.Repeat(".", len(mark)))
+	bad := string(flipped(sound, at)[at-15 : at-15+len(mark)])
 	for name, c := range map[string]struct {
 		at          int
 		made, other []byte
-		want        bool
+		carried     bool
+		right       []byte // what the page should be; nil: nobody knows
 	}{
-		"a row was added":                                {at, put(sound, 1500, []byte("row")), other, false},
-		"a row was added to the damaged page":            {at, put(flipped(sound, at), 1500, []byte("row")), other, true},
-		"the row has moved":                              {at, put(without, 1500, row), other, false},
-		"the damaged row has moved":                      {at, put(without, 1500, carried), other, true},
-		"the row was copied, and one of them damaged":    {at, put(sound, 1500, carried), other, true},
-		"the row went to another page":                   {at, without, put(other, 700, row), false},
-		"the damaged row went to another page":           {at, without, put(other, 700, carried), true},
-		"the row is in two pages, and one is damaged":    {at, put(without, 1500, carried), put(other, 700, row), true},
-		"the row is gone":                                {at, without, other, true},
-		"zeros stay zeros":                               {empty, put(sound, 1500, []byte("row")), other, false},
-		"what was flipped among zeros stays":             {empty, put(flipped(sound, empty), 1500, []byte("row")), other, true},
-		"what was flipped among zeros has moved":         {empty, put(sound, 500, []byte{4}), other, true},
-		"the zeros were written to":                      {empty, put(sound, empty-20, row), other, true},
-		"the last bytes":                                 {size - 1, put(sound, 1500, []byte("row")), other, false},
-		"the first bytes, by which it is no page at all": {0, sound, other, false},
+		"a row was added":                              {at, put(sound, 1500, "row"), other, false, nil},
+		"a row was added to the damaged page":          {at, put(flipped(sound, at), 1500, "row"), other, true, put(sound, 1500, "row")},
+		"the row has moved":                            {at, put(without, 1500, mark), other, false, nil},
+		"the damaged row has moved":                    {at, put(without, 1500, bad), other, true, put(without, 1500, mark)},
+		"the row was copied, and one of them damaged":  {at, put(sound, 1500, bad), other, true, nil},
+		"both copies of the row are damaged":           {at, put(flipped(sound, at), 1500, bad), other, true, nil},
+		"the row went to another page":                 {at, without, put(other, 700, mark), false, nil},
+		"the damaged row went to another page":         {at, without, put(other, 700, bad), true, nil},
+		"the row is in two pages, and one is damaged":  {at, put(without, 1500, bad), put(other, 700, mark), true, put(without, 1500, mark)},
+		"the row is gone":                              {at, without, other, true, nil},
+		"what nobody reads stays":                      {gap, put(flipped(sound, gap), 1500, "row"), other, false, nil},
+		"what nobody reads was written to":             {gap, put(sound, gap-5, "a row is there now"), other, false, nil},
+		"a number of cells, and a row was added":       {4, put(flipped(sound, 4), 1500, "row"), other, true, nil},
+		"a number of cells, which was in memory still": {4, put(sound, 1500, "row"), other, false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := overlayOf(map[uint32][]byte{5: c.made, 6: c.other})
-			if got := o.carries(5, flipped(sound, c.at), c.made, []uint32{1, ledger.Sum(sound)}); got != c.want {
-				t.Errorf("carries = %v, want %v", got, c.want)
+			o := overlayOf(map[uint32][]byte{2: c.made, 6: c.other})
+			want := uint32(0)
+			if c.right != nil {
+				want = ledger.Sum(c.right)
+			}
+			if carried, right := o.carries(2, flipped(sound, c.at), c.made, []uint32{1, ledger.Sum(sound)}); carried != c.carried || right != want {
+				t.Errorf("carries = %v, %x, want %v, %x", carried, right, c.carried, want)
 			}
 		})
 	}
+}
+
+// leafWith is page 2 of a table with some rows, one of which is text.
+func leafWith(t *testing.T, text string) []byte {
+	path := filepath.Join(t.TempDir(), "x.db")
+	table, err := Open(t.Context(), path, quietOwned)
+	must(t, err)
+	writeOwned(t, table, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+	writeOwned(t, table, "INSERT INTO t(v) VALUES (randomblob(200)), (randomblob(200)), (?), (randomblob(200))", text)
+	settleOwned(t, table)
+	must(t, table.Close())
+	file, err := os.ReadFile(path)
+	must(t, err)
+	return file[4096:8192]
 }
 
 // overlayOf is a WAL with one frame for each page.
