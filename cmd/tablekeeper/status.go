@@ -137,6 +137,9 @@ func (s statusSummary) sentence() string {
 		}
 	}
 	text := fmt.Sprintf("%s, %s (%s free): %s.", screen.Count(s.Tables, "table"), screen.Bytes(s.Bytes), screen.Percent(share), strings.Join(words, ", "))
+	if s.Tables == 0 {
+		text = "No tables: the folders have no SQLite file."
+	}
 	if s.Problems > 0 {
 		text += fmt.Sprintf(" %s: see tablekeeper check.", screen.Count(s.Problems, "problem"))
 	}
