@@ -287,7 +287,8 @@ func (t *Table) checkpoint(ctx context.Context, s *session) (bool, error) {
 	whole := context.WithoutCancel(ctx) // half a step would leave the pin in the air
 	// Until the WAL starts anew it only grows, whether it was settled or something is in the way.
 	defer func() { s.due.Store(int64(s.tail.frame) + s.full) }()
-	if err := s.bulk(whole); err != nil {
+	// A reader that was in the way, and is, need not stop the writers, who would wait while all that was moved is compared.
+	if err := s.bulk(whole); err != nil || s.halted {
 		return false, err
 	}
 	release, err := t.writeLock(ctx)
