@@ -121,7 +121,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 		}
 	}
 	slices.Sort(c.names)
-	c.run(t.Context(), "backup", map[string]any{"tables": []string{"*"}})
+	c.run(t.Context(), "backup", map[string]any{"tables": []string{"*"}}, jobs.Sync)
 	return c
 }
 
@@ -133,13 +133,13 @@ func (c *chaos) define(ctx context.Context, name string) error {
 }
 
 // run has the runner do something, and lets it fail: a table that is damaged at that moment may refuse.
-func (c *chaos) run(ctx context.Context, function string, event map[string]any) {
+func (c *chaos) run(ctx context.Context, function string, event map[string]any, kind jobs.Type) {
 	text, err := json.Marshal(event)
 	if err != nil {
 		c.t.Error(err)
 		return
 	}
-	if _, err := c.house.runner.Invoke(context.WithoutCancel(ctx), jobs.Invocation{Function: function, Event: text}); err != nil {
+	if _, err := c.house.runner.Invoke(context.WithoutCancel(ctx), jobs.Invocation{Function: function, Event: text, Type: kind}); err != nil {
 		c.t.Errorf("%s: %v", function, err)
 	}
 	c.did[function]++

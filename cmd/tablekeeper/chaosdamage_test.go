@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"tablekeeper/jobs"
 	"tablekeeper/storage/table"
 )
 
@@ -17,24 +18,31 @@ type wound struct {
 	kind string
 }
 
-// step does one thing to one table, and waits until it serves again.
+// step does one thing to one table, and waits until it serves again; or it damages the table while something else is done to it.
 func (c *chaos) step(ctx context.Context) {
 	name := c.names[c.random.IntN(len(c.names))]
-	event := map[string]any{"tables": []string{name}}
-	switch c.random.IntN(8) {
-	case 0, 1:
-		c.run(ctx, "backup", event)
-	case 2:
-		c.run(ctx, "compact", map[string]any{"tables": []string{name}, "force": true})
-	case 3:
-		c.run(ctx, "verify", event)
-	default:
-		if c.spared(name) {
-			return
-		}
-		c.damage(name)
-		c.serves(name)
+	function, event := []string{"backup", "backup", "compact", "verify"}[c.random.IntN(4)], map[string]any{"tables": []string{name}}
+	if function == "compact" {
+		event["force"] = true
 	}
+	what := c.random.IntN(4)
+	if what < 2 {
+		c.run(ctx, function, event, jobs.Sync)
+		return
+	}
+	if c.spared(name) {
+		return
+	}
+	if what == 2 {
+		c.run(ctx, function, event, jobs.Async)
+		for range c.random.IntN(20) { // until it is somewhere in the middle
+			if err := c.define(ctx, name); err != nil && ctx.Err() == nil {
+				c.t.Errorf("%s does not serve while it is worked on: %v", name, err)
+			}
+		}
+	}
+	c.damage(name)
+	c.serves(name)
 }
 
 // spared tells whether a table was damaged so often just now that once more would be too often for its recovery.
