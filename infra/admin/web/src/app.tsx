@@ -81,7 +81,7 @@ function SignIn() {
     <main class="signin">
       <form class="card" onSubmit={submit}>
         <h1>tablekeeper</h1>
-        <p>The token was printed when the service was first started. A new one: <code>tablekeeper token add</code>. On AWS the stack's output <code>AdminToken</code> says how to read it.</p>
+        <p>The token was printed when the service was first started. A new one: <code>tablekeeper token add --role operator</code>. On AWS the stack's output <code>AdminToken</code> says how to read it.</p>
         <p><label for="token">Token</label><input id="token" type="password" autocomplete="current-password" value={token} onInput={(e) => setToken(e.currentTarget.value)} /></p>
         <Failure of={failure} />
         <button class="primary">Sign in</button>

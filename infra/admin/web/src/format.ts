@@ -24,6 +24,9 @@ const both = (a: number, unit: string, b: number, smaller: string) => a + " " + 
 export const percent = (ratio?: number) => (ratio === undefined ? "–" : (100 * ratio).toFixed(ratio < 0.1 ? 1 : 0) + " %");
 export const count = (n?: number) => (n === undefined ? "–" : n.toLocaleString("en"));
 export const words = (s?: string) => (s ?? "").replaceAll("_", " ");
+/** by says who began a run. What began by itself has no actor but its trigger. */
+export const by = (trigger: string, actor?: string) => [words(trigger), actor === trigger ? "" : actor].filter(Boolean).join(" ");
+export const exact = (time: string) => new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
 export const short = (id?: string) => (id ?? "").slice(-8);
 
 /** ago says how long before or after now a time is. */

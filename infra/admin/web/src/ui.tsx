@@ -42,6 +42,13 @@ export function Failure({ of }: { of: unknown }) {
   );
 }
 
+/** Absent is a failure in place of a page. What is not there has a way out for people; the hint is for programs. */
+export function Absent({ of, children }: { of: unknown; children: ComponentChildren }) {
+  const p = of as Problem;
+  if (p.status !== 404) return <Failure of={of} />;
+  return <><div class="problem" role="alert">{p.message}</div><p>{children}</p></>;
+}
+
 export function Empty({ children }: { children: ComponentChildren }) {
   return <p class="empty">{children}</p>;
 }

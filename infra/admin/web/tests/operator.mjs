@@ -217,6 +217,7 @@ await step("restore through the wizard", async () => {
   await page.locator("tbody tr").first().locator("button").click();
   const dialog = page.locator("dialog");
   await dialog.locator("text=Type the table's name").waitFor();
+  await dialog.locator(".warn", { hasText: "is not in this backup" }).waitFor();
   assert.equal(await dialog.locator("button.danger").isDisabled(), true);
   await accessible(page, "wizard");
   await dialog.locator("input").fill("config");
@@ -281,6 +282,23 @@ await step("axe finds nothing on any page, light and wide, dark and narrow", asy
   await page.emulateMedia({ colorScheme: "light" });
   await page.setViewportSize({ width: 1280, height: 900 });
 });
+
+await step("what is not there has a way out, and its name fits a phone", () => trouble(async () => {
+  await page.setViewportSize({ width: 360, height: 780 });
+  const absent = "a_name_as_long_as_can_be_0123456789_0123456789_0123456789_012345";
+  for (const [path, link] of [["/tables/" + absent, "All tables"], ["/runs/" + absent, "All runs"]]) {
+    await page.evaluate((to) => { history.pushState(null, "", to); dispatchEvent(new PopStateEvent("popstate")); }, path);
+    await page.locator("main a", { hasText: link }).waitFor();
+    assert.equal(await page.locator(".problem", { hasText: "/api/" }).count(), 0, "the hint for programs is shown to people");
+    const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.ok(beyond <= 0, path + " is " + beyond + " px too wide");
+  }
+  await page.locator("main a", { hasText: "All runs" }).click();
+  await page.locator("main input").fill(absent);
+  await page.locator("main input").press("Enter");
+  await page.locator(".empty", { hasText: "No run fits" }).waitFor();
+  await page.setViewportSize({ width: 1280, height: 900 });
+}));
 
 await step("the keyboard reaches the content and a table's page", async () => {
   await page.goto(base + "/");

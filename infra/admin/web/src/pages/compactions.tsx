@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { get, query } from "../api";
-import { bytes, duration, words } from "../format";
+import { by, bytes, duration, words } from "../format";
 import type { RunRecord } from "../types";
 import { Empty, Failure, Status, Title, When, useAnswer } from "../ui";
 
@@ -24,12 +24,12 @@ export function Compactions() {
     <>
       <Title>Compaction history</Title>
       <div class="row">
-        <label>Table <input value={filter.table} onChange={(e) => setFilter({ ...filter, table: e.currentTarget.value })} /></label>
+        <label>Table <input placeholder="its name, and Enter" value={filter.table} onChange={(e) => setFilter({ ...filter, table: e.currentTarget.value })} /></label>
         <label>Status <select value={filter.status} onChange={(e) => setFilter({ ...filter, status: e.currentTarget.value })}><option value="">all</option><option>compacted</option><option>skipped</option><option>failed</option></select></label>
         <a class="button" href={"/api/admin/compactions" + query({ ...filter, format: "csv" })} download="compactions.csv">CSV</a>
       </div>
       <Failure of={failure} />
-      {answer?.records.length === 0 ? <Empty>No compaction yet. One runs by schedule, or press <em>Compact all</em> on the <a href="/">overview</a>.</Empty> : null}
+      {answer?.records.length === 0 && (filter.table || filter.status) ? <Empty>No compaction fits. A table is looked for by its whole name.</Empty> : answer?.records.length === 0 ? <Empty>No compaction yet. One runs by schedule, or press <em>Compact all</em> on the <a href="/">overview</a>.</Empty> : null}
       {records.length > 1 ? <Pauses records={records} /> : null}
       {records.length > 0 ? (
         <div class="scroll"><table>
@@ -40,10 +40,10 @@ export function Compactions() {
           ))}</tr></thead>
           <tbody>{records.map((r) => (
             <tr key={r.run_id + r.entry.table}>
-              <td><a href={"/runs/" + r.run_id}><When at={r.started_at} /></a></td><td>{r.entry.table}</td>
+              <td><a href={"/runs/" + r.run_id}><When at={r.started_at} /></a></td><td class="name">{r.entry.table}</td>
               <td><Status of={r.entry.status} /> <span class="faint">{words(r.entry.reason)}</span></td><td class="number">{duration(r.entry.duration_ms)}</td>
               <td class="number">{bytes(r.entry.bytes_before as number | undefined)}</td><td class="number">{bytes(r.entry.bytes_after as number | undefined)}</td>
-              <td class="number">{duration(r.entry.blocked_ms)}</td><td>{words(r.trigger)} {r.actor}</td>
+              <td class="number">{duration(r.entry.blocked_ms)}</td><td>{by(r.trigger, r.actor)}</td>
             </tr>
           ))}</tbody>
         </table></div>

@@ -1,5 +1,5 @@
 import { start } from "../api";
-import { bytes, duration, percent, words } from "../format";
+import { bytes, count, duration, percent, words } from "../format";
 import { fleet, lacks, now, progress, tables } from "../live";
 import type { Counts, Message, Table } from "../types";
 import { Act, Empty, Status, Title, When, toneOf } from "../ui";
@@ -13,12 +13,12 @@ export function Overview() {
     <>
       <Title>Overview</Title>
       <p class={"sentence " + tone} role="status">{f.sentence}</p>
-      {f.problems?.map((p) => <div class="banner" key={p.path}><code>{p.path}</code>: {p.detail ?? words(p.reason)} {p.hint}</div>)}
+      {f.problems?.map((p) => <div class="banner" key={p.path}><code>{p.path}</code>: {p.detail ?? words(p.reason)}.{p.hint ? <> <strong>Try:</strong> {p.hint}</> : null}</div>)}
       <div class="row">
         <Act kind="primary" run={() => start("/backup")}>Back up all</Act>
         <Act run={() => start("/compact")}>Compact all</Act>
         <Act run={() => start("/verify")}>Prove all backups</Act>
-        <span class="faint">{all.length} tables, {bytes(f.bytes)}, of which {bytes(f.free_bytes)} are free pages</span>
+        <span class="faint">{count(all.length)} {all.length === 1 ? "table" : "tables"}, {bytes(f.bytes)}, of which {bytes(f.free_bytes)} are free pages</span>
       </div>
       <h2>Tables</h2>
       {all.length === 0

@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { call, get, post, query } from "../api";
-import { duration, words } from "../format";
+import { count, duration, exact, words } from "../format";
 import { feed } from "../live";
 import type { Alert, Delivery, Job, Message, RunRecord } from "../types";
 import { Act, Empty, Failure, Status, Title, When, useAnswer } from "../ui";
@@ -16,12 +16,12 @@ export function Jobs() {
       <Failure of={failure} />
       {answer?.jobs.length === 0 ? <Empty>No schedule is on.</Empty> : null}
       {answer?.jobs.length ? (
-        <div class="scroll"><table>
+        <div class="scroll long"><table>
           <thead><tr><th>Job</th><th>Schedule</th><th>State</th><th>Last</th><th>Next</th><th>Then</th><th><span class="faint">Change</span></th></tr></thead>
           <tbody>{answer.jobs.map((j) => (
             <tr key={j.name}>
-              <td>{j.name}</td><td><code>{j.schedule}</code> {j.timezone}</td><td><Status of={j.state} /></td><td><When at={j.last} /></td><td>{j.next?.[0] ? <When at={j.next[0]} /> : "–"}</td>
-              <td>{j.next?.slice(1, 3).map((at) => new Date(at).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit" })).join(", ")}</td>
+              <td class="name">{j.name}</td><td><code>{j.schedule}</code> {j.timezone}</td><td><Status of={j.state} /></td><td data-label="last"><When at={j.last} /></td><td data-label="next">{j.next?.[0] ? <When at={j.next[0]} /> : "–"}</td>
+              <td data-label="then">{j.next?.slice(1, 3).map((at) => new Date(at).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit" })).join(", ")}</td>
               <td>{j.state === "paused" ? <Act run={act(j, "resume")} label={"Resume " + j.name}>Resume</Act> : <Act run={act(j, "pause")} label={"Pause " + j.name}>Pause</Act>}</td>
             </tr>
           ))}</tbody>
@@ -46,7 +46,7 @@ export function Recoveries() {
           <ol>{((r.entry.rungs ?? r.entry.steps ?? []) as Record<string, unknown>[]).map((s, i) => (
             <li key={i}>{words(String(s.rung ?? s.name ?? ""))}: {words(String(s.outcome ?? s.status ?? ""))} {s.detail ? <span class="faint">{String(s.detail)}</span> : null} {typeof s.duration_ms === "number" ? duration(s.duration_ms) : ""}</li>
           ))}</ol>
-          <p>{r.entry.lost_rows ? String(r.entry.lost_rows) + " rows were lost." : r.entry.lost_since ? "Lost: what was written after " + String(r.entry.lost_since) : r.entry.status === "repaired" ? "Nothing was lost." : ""}</p>
+          <p>{r.entry.lost_rows ? "Lost: " + count(r.entry.lost_rows as number) + " rows." : r.entry.lost_since ? "Lost: what was written after " + exact(String(r.entry.lost_since)) + "." : r.entry.status === "repaired" ? "Nothing was lost." : ""}</p>
         </li>
       ))}</ul>
     </>
@@ -65,8 +65,8 @@ export function Alerts() {
       <ul class="cards">{open?.alerts.map((a) => (
         <li class={"card is-" + (a.severity === "critical" ? "bad" : "warn")} key={a.key}>
           <div class="head"><h2>{words(a.key).replace("/", ": ")}</h2><Status of={a.severity} /></div>
-          <p>since <When at={a.since} />, told {a.times} times, {a.count} affected</p>
-          <ul>{a.members.slice(0, 10).map((m) => <li key={m.function + m.table}>{m.function} {m.table} <span class="faint">{m.detail}</span></li>)}</ul>
+          <p>since <When at={a.since} />; {a.told ? (a.times > 1 ? "told " + a.times + " times" : "told once") : "not told yet"}</p>
+          <ul>{a.members.slice(0, 10).map((m) => <li key={m.function + m.table}>{a.key.startsWith(m.function) ? "" : m.function + " "}{m.table} <span class="faint">{m.detail}</span></li>)}{a.count > 10 ? <li class="faint">and {a.count - 10} more</li> : null}</ul>
           {a.hint ? <p><strong>Try:</strong> {a.hint}</p> : null}
         </li>
       ))}</ul>

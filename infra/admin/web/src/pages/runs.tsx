@@ -1,10 +1,10 @@
 import { useState } from "preact/hooks";
 import { get, post, query, start } from "../api";
-import { bytes, duration, short, words } from "../format";
+import { by, bytes, count, duration, exact, short, words } from "../format";
 import { lacks } from "../live";
 import { navigate } from "../route";
 import type { Entry, LogLine, Phase, Run } from "../types";
-import { Act, Empty, Failure, Status, Title, When, useAnswer } from "../ui";
+import { Absent, Act, Empty, Failure, Status, Title, When, useAnswer } from "../ui";
 import { Running } from "./overview";
 
 const functions = ["compact", "backup", "verify", "restore", "recover", "sweep"];
@@ -20,18 +20,18 @@ export function Runs() {
       {lacks("jobs") ? <p class="faint">Those that were begun here in the last two days. Those by schedule are in the functions' logs.</p> : null}
       <div class="row">
         <label>Function <select value={wanted} onChange={(e) => { setWanted(e.currentTarget.value); setCursor(undefined); }}><option value="">all</option>{functions.map((f) => <option key={f}>{f}</option>)}</select></label>
-        <label>Table <input value={table} onChange={(e) => { setTable(e.currentTarget.value); setCursor(undefined); }} /></label>
+        <label>Table <input placeholder="its name, and Enter" value={table} onChange={(e) => { setTable(e.currentTarget.value); setCursor(undefined); }} /></label>
       </div>
       <Failure of={failure} />
-      {answer?.runs.length === 0 && !answer.next ? <Empty>{lacks("jobs") ? "No run yet. They appear when somebody presses a button." : "No run yet. They appear when a schedule fires or somebody presses a button."}</Empty> : null}
+      {answer?.runs.length === 0 && !answer.next ? <Empty>{wanted || table ? "No run fits. A table is looked for by its whole name." : lacks("jobs") ? "No run yet. They appear when somebody presses a button." : "No run yet. They appear when a schedule fires or somebody presses a button."}</Empty> : null}
       {answer && answer.runs.length > 0 ? (
-        <div class="scroll"><table>
+        <div class="scroll long"><table>
           <thead><tr><th>Run</th><th>Function</th><th>Status</th><th>Started</th><th class="number">Took</th><th class="number">Tables</th><th>By</th></tr></thead>
           <tbody>{answer.runs.map((r) => (
             <tr key={r.id}>
               <td><a href={"/runs/" + r.id}><code>{short(r.id)}</code></a></td><td>{r.function}</td><td><Status of={r.status} /> <span class="faint">{words(r.reason)}</span></td>
-              <td><When at={r.started_at ?? r.queued_at} /></td><td class="number">{duration(r.duration_ms)}</td>
-              <td class="number">{r.counts.tables}{r.counts.failed ? <span class="bad"> ({r.counts.failed} failed)</span> : null}</td><td>{words(r.trigger)} {r.actor}</td>
+              <td><When at={r.started_at ?? r.queued_at} /></td><td class="number" data-label="took">{duration(r.duration_ms)}</td>
+              <td class="number" data-label="tables">{r.counts.tables}{r.counts.failed ? <span class="bad"> ({r.counts.failed} failed)</span> : null}</td><td data-label="by">{by(r.trigger, r.actor)}</td>
             </tr>
           ))}</tbody>
         </table></div>
@@ -43,13 +43,13 @@ export function Runs() {
 
 export function RunPage({ id }: { id: string }) {
   const { answer: r, failure, again } = useAnswer(() => get<Run>("/runs/" + id), [id]);
-  if (failure) return <><Title>Run</Title><Failure of={failure} /></>;
+  if (failure) return <><Title>Run</Title><Absent of={failure}><a href="/runs">All runs</a></Absent></>;
   if (!r) return <p class="faint">Loading …</p>;
   const running = r.status === "running" || r.status === "queued";
   return (
     <>
       <Title>{r.function + " " + short(r.id)}</Title>
-      <p><Status of={r.status} /> {words(r.reason)} · <When at={r.started_at ?? r.queued_at} /> · {duration(r.duration_ms)} · {words(r.trigger)} {r.actor} {r.attempts > 1 ? "· " + r.attempts + " attempts" : ""}</p>
+      <p><Status of={r.status} /> {words(r.reason)} · <When at={r.started_at ?? r.queued_at} /> <span class="faint">({exact(r.started_at ?? r.queued_at)})</span> · {duration(r.duration_ms)} · {by(r.trigger, r.actor)} {r.attempts > 1 ? "· " + r.attempts + " attempts" : ""}</p>
       {r.error ? <div class="problem">{r.error}{r.hint ? <div><strong>Try:</strong> {r.hint}</div> : null}</div> : null}
       {running ? <Running function={r.function} id={r.id} counts={r.counts} /> : null}
       <div class="row">
@@ -90,8 +90,9 @@ export function gist(e: Entry): string {
   if (e.detail ?? e.error) parts.push(String(e.detail ?? e.error));
   if (n("bytes_before") !== undefined && n("bytes_after") !== undefined && e.status === "compacted") parts.push(bytes(n("bytes_before")) + " → " + bytes(n("bytes_after")));
   if (n("bytes_stored")) parts.push(bytes(n("bytes_read")) + " → " + bytes(n("bytes_stored")));
-  for (const field of ["rung", "backup_used", "backup", "lost_since"]) if (e[field]) parts.push(words(field) + " " + String(e[field]));
-  if (n("lost_rows")) parts.push(n("lost_rows") + " rows lost");
+  for (const field of ["rung", "backup_used", "backup"]) if (e[field]) parts.push(words(field) + " " + String(e[field]));
+  if (e.lost_since) parts.push("lost since " + exact(String(e.lost_since)));
+  if (n("lost_rows")) parts.push(count(n("lost_rows")) + " rows lost");
   return parts.join(" · ");
 }
 

@@ -1,16 +1,16 @@
 import { useState } from "preact/hooks";
 import { get, post, start } from "../api";
-import { bytes, count, duration, percent, words } from "../format";
+import { bytes, count, duration, exact, percent, words } from "../format";
 import { lacks, now, session, tables } from "../live";
 import type { Backup, Plan, Table, TableResult } from "../types";
-import { Act, Empty, Failure, Status, Title, When, useAnswer } from "../ui";
+import { Absent, Act, Empty, Failure, Status, Title, When, useAnswer } from "../ui";
 import { Running } from "./overview";
 
 export function TablePage({ name }: { name: string }) {
   const { answer: t, failure } = useAnswer(() => get<Table>("/tables/" + name), [name]);
   const { answer: kept, failure: bucketFailure } = useAnswer(() => get<{ backups: Backup[] }>("/tables/" + name + "/backups"), [name]);
   const [restoring, setRestoring] = useState<string>();
-  if (failure) return <><Title>{name}</Title><Failure of={failure} /></>;
+  if (failure) return <><Title>{name}</Title><Absent of={failure}><a href="/">All tables</a></Absent></>;
   if (!t) return <p class="faint">Loading …</p>;
   return (
     <>
@@ -57,7 +57,7 @@ function Backups({ all, restore }: { all: Backup[]; restore: (backup: string) =>
         <tbody>{all.map((b) => (
           <tr key={b.backup}>
             <td><When at={b.created} /></td><td class="number">{bytes(b.size)}</td>
-            <td>{b.failed ? <Status of="failed" /> : b.proved ? <><Status of="proved" /> <When at={b.proved} /></> : <span class="faint">not yet</span>}{b.superseded ? <span class="faint"> superseded</span> : null}{b.degraded ? <Status of="degraded" /> : null}</td>
+            <td>{b.failed ? <Status of="failed" /> : b.proved ? <><Status of="proved" /> <When at={b.proved} /></> : <span class="faint">not yet</span>}{b.superseded ? <span class="faint"> superseded</span> : null}{b.degraded ? <> <Status of="degraded" /></> : null}</td>
             <td class="wrap"><code>{b.backup}</code></td>
             <td>{session.value?.role === "operator" && !lacks("restore") ? <button onClick={() => restore(b.backup)} aria-label={"Restore " + b.backup}>Restore …</button> : null}</td>
           </tr>
@@ -129,6 +129,7 @@ function PlanView({ plan }: { plan: Plan }) {
         {r ? <><dt>Replaces</dt><dd>{r.problem ? r.problem : bytes(r.file_size) + ", " + count(r.record_count) + " rows"}; kept in quarantine</dd></> : null}
         <dt>The plan holds for</dt><dd>{duration(Math.max(0, Date.parse(plan.expires_at) - now.value))}</dd>
       </dl>
+      <p class="warn">What was written to the table after {exact(plan.created)} is not in this backup.</p>
       {r?.changes?.length ? <p>{r.changes.slice(0, 10).map((c) => <div key={c.sql_table}><code>{c.sql_table}</code>: {count(c.now)} rows now, {count(c.backup)} in the backup</div>)}</p> : null}
       {r?.processes?.length ? <p class="warn">Open in {r.processes.map((p) => (p.name ?? "a process") + " (" + p.pid + ")").join(", ")}: the content is written through SQLite, under them.</p> : null}
       {plan.passed_over?.length ? <p class="warn">Passed over: {plan.passed_over.map((p) => p.backup + " (" + words(p.reason) + ")").join(", ")}</p> : null}
