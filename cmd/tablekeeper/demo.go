@@ -141,6 +141,9 @@ func (s *show) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.json {
+		return s.screen.Record(report) // one of many lines
+	}
 	return s.showStatus(report)
 }
 
