@@ -228,7 +228,7 @@ func eachSurrender(t *testing.T, test func(t *testing.T, open bool, words ...str
 	}
 }
 
-// TestSurrenderKilledAtEachCall tries every sixth call. Pages of the main file that were moved, and are damaged, come from the WAL, however
+// TestSurrenderKilledAtEachCall tries every eighth call. Pages of the main file that were moved, and are damaged, come from the WAL, however
 // often that is begun.
 func TestSurrenderKilledAtEachCall(t *testing.T) {
 	eachSurrender(t, func(t *testing.T, open bool, words ...string) {
@@ -237,7 +237,7 @@ func TestSurrenderKilledAtEachCall(t *testing.T) {
 		if slices.Contains(words, lostToo) {
 			lost = []uint32{lostPage}
 		}
-		all, _, kills := killAtSomeCalls(t, 6, func(t *testing.T) (string, []string) {
+		all, _, kills := killAtSomeCalls(t, 8, func(t *testing.T) (string, []string) {
 			path, truth = toSurrender(t, open)
 			return filepath.Dir(path), append([]string{"surrender", path, truth}, words...)
 		}, func(t *testing.T, _, at string) {
@@ -246,16 +246,22 @@ func TestSurrenderKilledAtEachCall(t *testing.T) {
 			}
 		})
 		t.Logf("%d kills at %d calls", kills, all)
+		if all < 4 {
+			t.Error("it was not seen how three pages were written and synced")
+		}
 	})
 }
 
-// TestSurrenderMeetsErrorAtEachCall tries every sixth of the calls that write, sync, or remove: it fails once. A page that could not be written
+// TestSurrenderMeetsErrorAtEachCall tries every eighth of the calls that write, sync, or remove: it fails once. A page that could not be written
 // is known to be bad.
 func TestSurrenderMeetsErrorAtEachCall(t *testing.T) {
 	eachSurrender(t, func(t *testing.T, open bool, words ...string) {
-		chosen, tried, lost := today(6), 0, 0
+		chosen, tried, lost := today(8), 0, 0
 		path, truth := toSurrender(t, open)
 		calls := traceChild(t, filepath.Dir(path), append([]string{"surrender", path, truth}, words...)...)
+		if len(calls["pwrite64"]) < 3 {
+			t.Fatal("it was not seen how three pages were written")
+		}
 		for name, errno := range map[string]string{"pwrite64": "ENOSPC", "fsync": "EIO", "fdatasync": "EIO", "ftruncate": "EIO", "unlink": "EIO", "unlinkat": "EIO"} {
 			for i, n := range calls[name] {
 				if !chosen(i) {
