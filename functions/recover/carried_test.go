@@ -109,7 +109,7 @@ func TestAFlippedBitThatWasWrittenAgain(t *testing.T) {
 func TestFlippedBitsBeneathChanges(t *testing.T) {
 	n := 40
 	if os.Getenv("RECOVER_TEST_THOROUGH") != "" {
-		n = 2000
+		n = 500
 	}
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 41))
