@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -173,7 +174,19 @@ func TestForeignWriterLosesNothing(t *testing.T) {
 	}
 }
 
-// startWriter runs a Python program that commits one row after another and prints each number once it is committed.
+// told is what a program prints. begun is closed when it is something.
+type told struct {
+	text  bytes.Buffer
+	once  sync.Once
+	begun chan struct{}
+}
+
+func (w *told) Write(p []byte) (int, error) {
+	defer w.once.Do(func() { close(w.begun) })
+	return w.text.Write(p)
+}
+
+// startWriter runs a Python program that commits one row after another and prints each number once it is committed. It returns when one is.
 func startWriter(t *testing.T, path string) (stop func() []string) {
 	t.Helper()
 	const script = `
@@ -188,20 +201,27 @@ while True:
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "python3", "-c", script, path)
-	var out, errs bytes.Buffer
+	out, errs := told{begun: make(chan struct{})}, bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-out.begun:
+	case err := <-ended:
+		t.Fatalf("the writer ended: %v\n%s", err, errs.String())
+	}
 	return func() []string {
 		cancel()
-		err := cmd.Wait()
+		err := <-ended
 		if !errors.Is(err, context.Canceled) && !strings.Contains(errs.String(), "KeyboardInterrupt") {
 			t.Errorf("the writer stopped by itself: %v\n%s", err, errs.String())
 		}
-		lines := strings.Split(out.String(), "\n")
+		lines := strings.Split(out.text.String(), "\n")
 		return lines[:len(lines)-1]
 	}
 }
