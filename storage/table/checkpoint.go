@@ -254,8 +254,8 @@ func (s *session) bulk(ctx context.Context) error {
 	if err != nil || staged == 0 && !s.halted {
 		return err
 	}
-	_, moved, err := s.move(ctx)
-	if err == nil && moved == int64(s.tail.frame) {
+	frames, moved, err := s.move(ctx)
+	if err == nil && (moved == int64(s.tail.frame) || frames == 0) { // frames: as in settle
 		err = s.compareMoved()
 	}
 	if err != nil {

@@ -107,6 +107,20 @@ func TestCheckpointFindsDamageInWhatItHadMoved(t *testing.T) {
 	scrubClean(t, s.table)
 }
 
+// Another program moves what a reader had kept from us, and empties the WAL: there is nothing left to do, and that is said.
+func TestCheckpointOfAWALThatOthersHaveEmptied(t *testing.T) {
+	s, _ := unsettled(t)
+	s.release()
+	s.stranger("PRAGMA wal_checkpoint(PASSIVE)")
+	scrubClean(t, s.table) // the pin needs the WAL no more
+	s.stranger("PRAGMA wal_checkpoint(TRUNCATE)")
+	if info, err := os.Stat(s.path + "-wal"); err != nil || info.Size() > 0 {
+		t.Fatalf("the WAL is not empty: %v, %v", info, err)
+	}
+	settleOwned(t, s.table)
+	scrubClean(t, s.table)
+}
+
 // Another program moves what was staged, all of it or a part, and would empty the WAL, but for the pin: what it has moved is compared at the
 // next scrub.
 func TestScrubFindsDamageInWhatOthersHaveMoved(t *testing.T) {
