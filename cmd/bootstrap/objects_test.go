@@ -254,7 +254,8 @@ func TestTheDeadline(t *testing.T) {
 	event := `{"tables":["a","b","c","d"]}`
 	var a answer
 	var sent []message
-	id, given := "", 6*time.Second
+	var id string
+	given := 6 * time.Second
 	for attempt := 1; ; attempt++ {
 		id = fmt.Sprintf("1, attempt %d", attempt)
 		a, _ = back.invoke(id, event, given)
