@@ -40,13 +40,12 @@ type Config struct {
 
 // Runner runs functions. Safe for concurrent use.
 type Runner struct {
-	cfg   Config
-	log   *slog.Logger
-	now   func() time.Time
-	locks *tableLocks
-	slots chan struct{} // one token per table that is worked on; waiting for one is first come, first served
-	// urgent are the slots of urgent runs: as many again, so that none of them waits behind the others.
-	urgent chan struct{}
+	cfg    Config
+	log    *slog.Logger
+	now    func() time.Time
+	locks  *tableLocks
+	slots  chan struct{} // one token per table that is worked on; waiting for one is first come, first served
+	urgent chan struct{} // as many again for urgent runs, which do not wait behind the others
 
 	mu     sync.Mutex
 	closed bool

@@ -2,7 +2,6 @@ package btree
 
 import (
 	"encoding/binary"
-	"fmt"
 	"testing"
 )
 
@@ -31,11 +30,15 @@ func TestUseOf(t *testing.T) {
 		512 - 14: Structure, 512 - 11: Structure, 512 - 10: Unused, 512 - 8: Unused, // the free block
 		512 - 7: Structure, 512 - 1: Value,
 	} {
-		if got := UseOf(2, leaf(), at); got != want {
+		if got, _, _ := UseOf(2, leaf(), at); got != want {
 			t.Errorf("byte %d is of use %d, want %d", at, got, want)
 		}
 	}
+	if _, from, to := UseOf(2, leaf(), 512-2); from != 512-3 || to != 512 {
+		t.Errorf("the value is [%d, %d)", from, to)
+	}
 	for name, change := range map[string]func(page []byte){
+		"a value of no type":         func(page []byte) { page[512-18] = 11 },
 		"no page of a tree":          func(page []byte) { page[0] = 0 },
 		"the leaf of an index":       func(page []byte) { page[0] = indexLeaf },
 		"bytes that are unaccounted": func(page []byte) { page[7] = 1 },
@@ -43,7 +46,7 @@ func TestUseOf(t *testing.T) {
 	} {
 		page := leaf()
 		change(page)
-		if got := UseOf(2, page, 512-17); got != Structure {
+		if got, _, _ := UseOf(2, page, 512-17); got != Structure {
 			t.Errorf("%s: %d", name, got)
 		}
 	}
@@ -57,8 +60,9 @@ func FuzzUseOf(f *testing.F) {
 		if len(page) < smallestPage || len(page) > largestPage || at < 0 || at >= len(page) || n == 0 {
 			return
 		}
-		if use := UseOf(n, page, at); use != Structure && use != Value && use != Unused {
-			t.Error(fmt.Sprint(use))
+		use, from, to := UseOf(n, page, at)
+		if use != Value && (from != 0 || to != 0) || use == Value && (at < from || at >= to || to > len(page)) {
+			t.Errorf("byte %d is of use %d, of [%d, %d)", at, use, from, to)
 		}
 	})
 }

@@ -106,8 +106,8 @@ func (o *overlay) carries(p uint32, damaged, made []byte, sums []uint32) (carrie
 	for _, sum := range sums {
 		if bit, ok := ledger.Correct(sound, sum); ok {
 			f := flip{sound, damaged, int(bit / 8)}
-			use := btree.UseOf(p, sound, f.at)
-			if use == btree.Unused || f.spared(made) || o.spared(p, made, f) {
+			use, from, to := btree.UseOf(p, sound, f.at)
+			if use == btree.Unused || o.spared(p, made, f, use == btree.Value && f.within(from, to)) {
 				return false, 0
 			}
 			if mended, ok := f.undone(made); ok && use == btree.Value {
@@ -120,12 +120,13 @@ func (o *overlay) carries(p uint32, damaged, made []byte, sums []uint32) (carrie
 	return beginsLikeTree(p, damaged) || !beginsLikeTree(p, made), 0
 }
 
-// spared tells that what was around a flipped bit has left page p for other pages of the WAL, as it was before.
-func (o *overlay) spared(p uint32, made []byte, f flip) bool {
+// spared tells that the place of a flipped bit is as it was before in the newer version of page p, or in other pages that it has left for;
+// or, if it is within a value, that it is nowhere: then the row was deleted, or has another value. It must not be as it was after anywhere.
+func (o *overlay) spared(p uint32, made []byte, f flip, value bool) bool {
 	if f.before(made) || f.after(made) {
-		return false
+		return !f.after(made)
 	}
-	found := false
+	found := value
 	for _, other := range o.pages() {
 		if other == p {
 			continue
@@ -167,8 +168,10 @@ func (f flip) sides() (left, right []byte) {
 	return f.damaged[from : f.at+1], f.damaged[f.at:to]
 }
 
-// spared tells that the page which was made has the place as it was before, and nowhere as it was after.
-func (f flip) spared(made []byte) bool { return f.before(made) && !f.after(made) }
+// within tells that all of the place is in the bytes [from, to): whoever copies them copies one of its sides.
+func (f flip) within(from, to int) bool {
+	return f.at-around >= from && f.at+around < to
+}
 
 // undone is a newer version without the flip that it has taken over. It is known if the place has been copied as it was: it is in the page
 // once, and nothing else looks like it.
