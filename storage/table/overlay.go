@@ -106,38 +106,51 @@ func (o *overlay) carries(p uint32, damaged, made []byte, sums []uint32) (carrie
 	for _, sum := range sums {
 		if bit, ok := ledger.Correct(sound, sum); ok {
 			f := flip{sound, damaged, int(bit / 8)}
-			use, from, to := btree.UseOf(p, sound, f.at)
-			if use == btree.Unused || o.spared(p, made, f, use == btree.Value && f.within(from, to)) {
-				return false, 0
-			}
-			if mended, ok := f.undone(made); ok && use == btree.Value {
-				right = ledger.Sum(mended)
-			}
-			return true, right
+			return o.inherits(p, made, f)
 		}
 	}
 	// SQLite makes no page of a tree from one that does not begin like one: it calls that corrupt.
 	return beginsLikeTree(p, damaged) || !beginsLikeTree(p, made), 0
 }
 
-// spared tells that the place of a flipped bit is as it was before in the newer version of page p, or in other pages that it has left for;
-// or, if it is within a value, that it is nowhere: then the row was deleted, or has another value. It must not be as it was after anywhere.
-func (o *overlay) spared(p uint32, made []byte, f flip, value bool) bool {
-	if f.before(made) || f.after(made) {
-		return !f.after(made)
+// inherits is carries for a flipped bit.
+//
+// Its place tells: the byte and a few on each side. If it is as it was before, in the page or in others that it has left for, and nowhere as it
+// was after, the damage was not read. If it was within a value and is nowhere, the row was deleted or has another value. If it is as it was
+// after, just once, and in a value there, too, SQLite has copied it, and what the page should be is the same without the flip.
+func (o *overlay) inherits(p uint32, made []byte, f flip) (carried bool, right uint32) {
+	use, from, to := btree.UseOf(p, f.sound, f.at)
+	if use == btree.Unused {
+		return false, 0
 	}
-	found := value
+	here := f.after(p, made)
+	before, after := o.others(p, f)
+	switch {
+	case after:
+	case len(here) == 0 && (before || f.before(made) || use == btree.Value && f.within(from, to)):
+		return false, 0
+	case len(here) == 1 && use == btree.Value && !f.before(made):
+		if mended, ok := f.undone(p, made, here[0]); ok {
+			return true, ledger.Sum(mended)
+		}
+	}
+	return true, 0
+}
+
+// others tells whether other pages of the WAL have the place of a flipped bit as it was before, and as it was after.
+func (o *overlay) others(p uint32, f flip) (before, after bool) {
+	left, right := f.sides()
 	for _, other := range o.pages() {
 		if other == p {
 			continue
 		}
 		page, err := o.page(other)
-		if err != nil || f.after(page) {
-			return false
+		if err != nil || bytes.Contains(page, left) || bytes.Contains(page, right) {
+			return before, true
 		}
-		found = found || f.before(page)
+		before = before || f.before(page)
 	}
-	return found
+	return before, false
 }
 
 // flip is a page before and after one bit of its byte at was flipped.
@@ -157,10 +170,19 @@ func (f flip) before(page []byte) bool {
 	return bytes.Contains(page, f.sound[from:to])
 }
 
-// after tells that a page has one side of the place as it was after.
-func (f flip) after(page []byte) bool {
+// after lists where a newer version of page p has a side of the place as it was after, each by its flipped byte. What nobody reads does not
+// count: cells leave their bytes behind.
+func (f flip) after(p uint32, page []byte) []int {
+	var all []int
 	left, right := f.sides()
-	return bytes.Contains(page, left) || bytes.Contains(page, right)
+	for at, b := range page {
+		if b == f.damaged[f.at] && (bytes.HasSuffix(page[:at+1], left) || bytes.HasPrefix(page[at:], right)) {
+			if use, _, _ := btree.UseOf(p, page, at); use != btree.Unused {
+				all = append(all, at)
+			}
+		}
+	}
+	return all
 }
 
 func (f flip) sides() (left, right []byte) {
@@ -173,19 +195,16 @@ func (f flip) within(from, to int) bool {
 	return f.at-around >= from && f.at+around < to
 }
 
-// undone is a newer version without the flip that it has taken over. It is known if the place has been copied as it was: it is in the page
-// once, and nothing else looks like it.
-func (f flip) undone(made []byte) (page []byte, ok bool) {
-	if f.before(made) || f.after(f.sound) {
-		return nil, false
-	}
+// undone is a newer version of page p without the flip that it has at a byte. All of the place must be there, in a value, and nothing like that
+// in the page as it was before.
+func (f flip) undone(p uint32, made []byte, at int) (page []byte, ok bool) {
 	from, to := f.place()
-	left, right := f.sides()
-	if bytes.Count(made, left) != 1 || bytes.Count(made, right) != 1 || !bytes.Contains(made, f.damaged[from:to]) {
+	copied := bytes.HasSuffix(made[:at], f.damaged[from:f.at]) && bytes.HasPrefix(made[at:], f.damaged[f.at:to])
+	if use, _, _ := btree.UseOf(p, made, at); !copied || use != btree.Value || len(f.after(p, f.sound)) > 0 {
 		return nil, false
 	}
 	page = bytes.Clone(made)
-	page[bytes.Index(made, f.damaged[from:to])+f.at-from] = f.sound[f.at]
+	page[at] = f.sound[f.at]
 	return page, true
 }
 

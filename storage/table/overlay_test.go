@@ -16,8 +16,8 @@ func TestWhetherANewerPageWasMadeFromAFlippedOne(t *testing.T) {
 	const mark = "some text in the middle of a row"
 	sound := leafWith(t, mark)
 	at := bytes.Index(sound, []byte(mark)) + 15
-	number := at - 15 + len(mark) // too short to be known again if what is beside it was changed
-	const gap = 500               // behind the pointers, before the cells
+	number := at - 15 + len(mark)    // too short to be known again if what is beside it was changed
+	const row, gap = 4096 - 150, 500 // within the first row; behind the pointers, before the cells
 	other := make([]byte, len(sound))
 	put := func(page []byte, at int, content string) []byte {
 		page = bytes.Clone(page)
@@ -33,21 +33,25 @@ func TestWhetherANewerPageWasMadeFromAFlippedOne(t *testing.T) {
 		carried     bool
 		right       []byte // what the page should be; nil: nobody knows
 	}{
-		"a row was added":                              {at, put(sound, 1500, "row"), other, false, nil},
-		"a row was added to the damaged page":          {at, put(flipped(sound, at), 1500, "row"), other, true, put(sound, 1500, "row")},
-		"the row has moved":                            {at, put(without, 1500, mark), other, false, nil},
-		"the damaged row has moved":                    {at, put(without, 1500, bad), other, true, put(without, 1500, mark)},
-		"the row was copied, and one of them damaged":  {at, put(sound, 1500, bad), other, true, nil},
-		"both copies of the row are damaged":           {at, put(flipped(sound, at), 1500, bad), other, true, nil},
+		"another row was changed":                      {at, put(sound, row, "other"), other, false, nil},
+		"another row was changed, and damage read":     {at, put(flipped(sound, at), row, "other"), other, true, put(sound, row, "other")},
+		"the row has moved":                            {at, put(without, row, mark), other, false, nil},
+		"the damaged row has moved":                    {at, put(without, row, bad), other, true, put(without, row, mark)},
+		"the row was copied, and one of them damaged":  {at, put(sound, row, bad), other, true, nil},
+		"both copies of the row are damaged":           {at, put(flipped(sound, at), row, bad), other, true, nil},
 		"the row went to another page":                 {at, without, put(other, 700, mark), false, nil},
 		"the damaged row went to another page":         {at, without, put(other, 700, bad), true, nil},
-		"the row is in two pages, and one is damaged":  {at, put(without, 1500, bad), put(other, 700, mark), true, put(without, 1500, mark)},
+		"it went there, and left its bytes behind":     {at, put(without, gap, bad), put(other, 700, bad), true, nil},
+		"it was copied there":                          {at, flipped(sound, at), put(other, 700, bad), true, nil},
+		"the row is in two pages, and one is damaged":  {at, put(without, row, bad), put(other, 700, mark), true, put(without, row, mark)},
 		"the row is gone":                              {at, without, other, false, nil},
+		"the row is gone, and left its bytes behind":   {at, put(without, gap, bad), other, false, nil},
 		"the row is gone, with a number in it":         {number, put(sound, number-2, "......."), other, true, nil},
-		"what nobody reads stays":                      {gap, put(flipped(sound, gap), 1500, "row"), other, false, nil},
+		"the page is another one now":                  {at, put(other, row, bad), other, true, nil},
+		"what nobody reads stays":                      {gap, put(flipped(sound, gap), row, "other"), other, false, nil},
 		"what nobody reads was written to":             {gap, put(sound, gap-5, "a row is there now"), other, false, nil},
-		"a number of cells, and a row was added":       {4, put(flipped(sound, 4), 1500, "row"), other, true, nil},
-		"a number of cells, which was in memory still": {4, put(sound, 1500, "row"), other, false, nil},
+		"a number of cells, and a row was changed":     {4, put(flipped(sound, 4), row, "other"), other, true, nil},
+		"a number of cells, which was in memory still": {4, put(sound, row, "other"), other, false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := overlayOf(map[uint32][]byte{2: c.made, 6: c.other})
