@@ -76,7 +76,7 @@ func TestMovedInParts(t *testing.T) {
 	wantAccepted(t, l, 1, 7)
 	wantAccepted(t, l, 2, 6)
 	wantAccepted(t, l, 3, 8)
-	must(t, l.Distrust(map[uint32]uint32{3: 0}))
+	must(t, l.Distrust([]uint32{3}))
 	wantAccepted(t, l, 3, distrusted)
 	must(t, l.Settle(noGrowth))
 	must(t, l.Stage(genB, 1, []Frame{{Page: 1, Sum: 9, Pages: 3}}))

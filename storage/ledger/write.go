@@ -225,27 +225,27 @@ func (l *Ledger) Prove() error {
 }
 
 // Distrust makes pages fail their sums, durably, until they are written again: they were damaged, and what is in the file now, or in
-// the frames that are staged, was made from that. Each comes with the sum that it should have instead, 0 if nobody knows.
-func (l *Ledger) Distrust(pages map[uint32]uint32) error {
+// the frames that are staged, was made from that.
+func (l *Ledger) Distrust(pages []uint32) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(pages) == 0 {
 		return nil
 	}
-	for p, right := range pages {
-		if right == 0 {
-			right = distrusted
-		}
+	pages = slices.Clone(pages)
+	slices.Sort(pages)
+	pages = slices.Compact(pages)
+	for _, p := range pages {
 		if p > 0 && int64(p) <= int64(len(l.im.sums)) {
-			l.im.sums[p-1] = right
+			l.im.sums[p-1] = distrusted
 		}
 		for i := range l.versions[p] {
-			l.versions[p][i] = right
+			l.versions[p][i] = distrusted
 		}
-		for i, f := range l.pending {
-			if f.Page == p {
-				l.pending[i].Sum = right
-			}
+	}
+	for i, f := range l.pending {
+		if _, ok := slices.BinarySearch(pages, f.Page); ok {
+			l.pending[i].Sum = distrusted
 		}
 	}
 	l.revision++

@@ -3,7 +3,6 @@ package table
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"slices"
@@ -68,7 +67,7 @@ func compareLedger(ctx context.Context, path string) (c Compared, err error) {
 	defer func() { _ = f.Close() }() // only read
 	c.Own = fileIDOf(info).Ino == l.Inode()
 	c.Certain = same && !l.LostTail() || walSize == 0 && untouched(real, info, l.Clean())
-	c.Carried = slices.Sorted(maps.Keys(o.carriers(f, l, o.pages())))
+	c.Carried = o.carriers(f, l, o.pages())
 	torn := same || o.tail.gen == (ledger.Generation{})
 	if c.Bad, err = o.differs(ctx, f, c.Sums); err != nil || len(c.Bad) == 0 || !torn || len(o.frames) >= int(staged) {
 		c.Bad = union(c.Bad, c.Carried)

@@ -70,87 +70,92 @@ func (o *overlay) page(p uint32) ([]byte, error) {
 	return b, err
 }
 
-// carriers are those of the pages whose version in the main file is damaged, and whose newest version in the WAL may have been made from
-// that: it has taken the damage over, with a right sum. Each has the sum that it would have without the damage, 0 if nobody knows. A version
-// that the ledger has was made when the main file was sound.
-func (o *overlay) carriers(main io.ReaderAt, l *ledger.Ledger, pages []uint32) map[uint32]uint32 {
-	all := map[uint32]uint32{}
-	old := make([]byte, o.pageSize)
-	for _, p := range pages {
-		versions := l.Versions(p)
-		if sum, ok := o.sum(p); !ok || slices.Contains(versions, sum) {
-			continue
-		}
+// carriers are the pages of the WAL that may have taken damage over from the main file, with right sums: those of the pages given whose version
+// there is damaged, and others to which rows went from them. Ascending. A version that the ledger has was made when the main file was sound.
+func (o *overlay) carriers(main io.ReaderAt, l *ledger.Ledger, pages []uint32) []uint32 {
+	var all []uint32
+	before := func(p uint32) (old []byte, sound bool) {
+		old = make([]byte, o.pageSize)
 		n, err := main.ReadAt(old, int64(p-1)*o.pageSize)
 		if err != nil && !errors.Is(err, io.EOF) {
 			n = 0 // SQLite could not read it either
 		}
 		clear(old[n:])
-		if l.Accepts(p, ledger.Sum(old)) {
+		return old, l.Accepts(p, ledger.Sum(old))
+	}
+	since := slices.DeleteFunc(o.pages(), func(p uint32) bool { return slices.Contains(l.Versions(p), o.frames[o.newest[p]].Sum) })
+	for _, p := range pages {
+		if _, written := slices.BinarySearch(since, p); !written {
+			continue
+		}
+		old, sound := before(p)
+		if sound {
 			continue
 		}
 		made, err := o.page(p)
 		if err != nil {
-			all[p] = 0
-		} else if carried, right := o.carries(p, old, made, versions); carried {
-			all[p] = right
+			all = append(all, p)
+			continue
 		}
+		w := wound{o, p, old, made, since, before}
+		all = append(all, w.carriers(l.Versions(p))...)
 	}
-	return all
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
-// carries tells whether a newer version of page p may have been made from the damaged one, rather than from what was there before the
-// damage; sums are those that it may have had then. right is the sum that it would have without the damage, 0 if nobody knows.
-func (o *overlay) carries(p uint32, damaged, made []byte, sums []uint32) (carried bool, right uint32) {
-	sound := bytes.Clone(damaged)
+// wound is a page of the main file that is damaged, and written anew in the WAL.
+type wound struct {
+	o             *overlay
+	page          uint32
+	damaged, made []byte
+	since         []uint32                                // the pages that were written since the ledger was told last
+	before        func(p uint32) (old []byte, sound bool) // what a page was in the main file
+}
+
+// carriers are the pages that may have taken this damage over; sums are those that the page may have had before it.
+func (w *wound) carriers(sums []uint32) []uint32 {
+	sound := bytes.Clone(w.damaged)
 	for _, sum := range sums {
 		if bit, ok := ledger.Correct(sound, sum); ok {
-			f := flip{sound, damaged, int(bit / 8)}
-			return o.inherits(p, made, f)
+			return w.carriersOf(flip{sound, w.damaged, int(bit / 8)})
 		}
 	}
 	// SQLite makes no page of a tree from one that does not begin like one: it calls that corrupt.
-	return beginsLikeTree(p, damaged) || !beginsLikeTree(p, made), 0
+	if !beginsLikeTree(w.page, w.damaged) && beginsLikeTree(w.page, w.made) {
+		return nil
+	}
+	if kind := kindOf(w.page, w.made); kind != tableLeaf && kind != tableInterior && kindOf(w.page, w.damaged) != kind {
+		return w.since // it may have had rows, which are somewhere else now
+	}
+	return []uint32{w.page}
 }
 
-// inherits is carries for a flipped bit.
-//
-// Its place tells: the byte and a few on each side. If it is as it was before, in the page or in others that it has left for, and nowhere as it
-// was after, the damage was not read. If it was within a value and is nowhere, the row was deleted or has another value. If it is as it was
-// after, just once, and in a value there, too, SQLite has copied it, and what the page should be is the same without the flip.
-func (o *overlay) inherits(p uint32, made []byte, f flip) (carried bool, right uint32) {
-	use, from, to := btree.UseOf(p, f.sound, f.at)
+// carriersOf is carriers for a flipped bit. Its place tells: the byte and a few on each side. If it is nowhere as it was after, and as it was
+// before in the page or in others that it has left for, the damage was not read. If it was within a value and is nowhere, the row was deleted
+// or has another value.
+func (w *wound) carriersOf(f flip) []uint32 {
+	use, from, to := btree.UseOf(w.page, f.sound, f.at)
 	if use == btree.Unused {
-		return false, 0
+		return nil
 	}
-	here := f.after(p, made)
-	before, after := o.others(p, f)
-	switch {
-	case after:
-	case len(here) == 0 && (before || f.before(made) || use == btree.Value && f.within(from, to)):
-		return false, 0
-	case len(here) == 1 && use == btree.Value && !f.before(made):
-		if mended, ok := f.undone(p, made, here[0]); ok {
-			return true, ledger.Sum(mended)
+	found := f.before(w.made)
+	var carried []uint32
+	for _, p := range w.since {
+		page, err := w.o.page(p)
+		now, then := f.after(p, page), 0
+		if old, sound := w.before(p); p != w.page && sound {
+			then = f.after(p, old)
 		}
+		if err != nil || now > then {
+			carried = append(carried, p)
+		}
+		found = found || f.before(page)
 	}
-	return true, 0
-}
-
-// others tells whether other pages of the WAL have the place of a flipped bit as it was before, and as it was after.
-func (o *overlay) others(p uint32, f flip) (before, after bool) {
-	left, right := f.sides()
-	for _, other := range o.pages() {
-		if other == p {
-			continue
-		}
-		page, err := o.page(other)
-		if err != nil || bytes.Contains(page, left) || bytes.Contains(page, right) {
-			return before, true
-		}
-		before = before || f.before(page)
+	if len(carried) == 0 && (found || use == btree.Value && f.within(from, to)) {
+		return nil
 	}
-	return before, false
+	return append(carried, w.page)
 }
 
 // flip is a page before and after one bit of its byte at was flipped.
@@ -170,19 +175,18 @@ func (f flip) before(page []byte) bool {
 	return bytes.Contains(page, f.sound[from:to])
 }
 
-// after lists where a newer version of page p has a side of the place as it was after, each by its flipped byte. What nobody reads does not
-// count: cells leave their bytes behind.
-func (f flip) after(p uint32, page []byte) []int {
-	var all []int
+// after counts in how many places a version of page p has a side of the place as it was after. What nobody reads does not count: cells leave
+// their bytes behind.
+func (f flip) after(p uint32, page []byte) (n int) {
 	left, right := f.sides()
 	for at, b := range page {
 		if b == f.damaged[f.at] && (bytes.HasSuffix(page[:at+1], left) || bytes.HasPrefix(page[at:], right)) {
 			if use, _, _ := btree.UseOf(p, page, at); use != btree.Unused {
-				all = append(all, at)
+				n++
 			}
 		}
 	}
-	return all
+	return n
 }
 
 func (f flip) sides() (left, right []byte) {
@@ -195,25 +199,25 @@ func (f flip) within(from, to int) bool {
 	return f.at-around >= from && f.at+around < to
 }
 
-// undone is a newer version of page p without the flip that it has at a byte. All of the place must be there, in a value, and nothing like that
-// in the page as it was before.
-func (f flip) undone(p uint32, made []byte, at int) (page []byte, ok bool) {
-	from, to := f.place()
-	copied := bytes.HasSuffix(made[:at], f.damaged[from:f.at]) && bytes.HasPrefix(made[at:], f.damaged[f.at:to])
-	if use, _, _ := btree.UseOf(p, made, at); !copied || use != btree.Value || len(f.after(p, f.sound)) > 0 {
-		return nil, false
-	}
-	page = bytes.Clone(made)
-	page[at] = f.sound[f.at]
-	return page, true
-}
+// The kinds of pages that rows are in (https://sqlite.org/fileformat2.html#b_tree_pages).
+const (
+	tableInterior = 5
+	tableLeaf     = 13
+)
 
-// beginsLikeTree tells whether SQLite would take a page for one of a tree (https://sqlite.org/fileformat2.html#b_tree_pages).
+// beginsLikeTree tells whether SQLite would take a page for one of a tree.
 func beginsLikeTree(p uint32, page []byte) bool {
-	if p == 1 {
-		return bytes.HasPrefix(page, []byte(headerMagic)) && isTree(page[headerSize])
+	if p == 1 && !bytes.HasPrefix(page, []byte(headerMagic)) {
+		return false
 	}
-	return isTree(page[0])
+	kind := kindOf(p, page)
+	return kind == 2 || kind == tableInterior || kind == 10 || kind == tableLeaf
 }
 
-func isTree(flag byte) bool { return flag == 2 || flag == 5 || flag == 10 || flag == 13 }
+// kindOf is the kind of a page, if it is one of a tree.
+func kindOf(p uint32, page []byte) byte {
+	if p == 1 {
+		return page[headerSize]
+	}
+	return page[0]
+}

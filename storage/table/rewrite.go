@@ -74,8 +74,7 @@ func (s *session) spoilt(o *overlay, moved int) []uint32 {
 			size = min(size, f.Pages)
 		}
 		sum, staged := newest[f.Page]
-		_, tainted := s.tainted[f.Page]
-		if tainted || i >= moved || o.newest[f.Page] != i || f.Page > size || !staged || sum != f.Sum {
+		if i >= moved || o.newest[f.Page] != i || f.Page > size || !staged || sum != f.Sum || slices.Contains(s.tainted, f.Page) {
 			continue
 		}
 		if is, err := s.sumInto(f.Page, buf); err != nil || is != f.Sum {

@@ -49,9 +49,8 @@ type session struct {
 	moved  progress // by our last checkpoint
 	halted bool     // a checkpoint stopped for a reader: what it had moved may have been damaged since
 	second *os.File // the main file again, if it had to be written to
-	// tainted pages were damaged, and the newer version that was about to overwrite them may have been made from that; each with the sum that
-	// it would have otherwise, 0 if nobody knows.
-	tainted map[uint32]uint32
+	// tainted pages were damaged, and the newer version that was about to overwrite them may have been made from that.
+	tainted []uint32
 	found   Findings
 }
 

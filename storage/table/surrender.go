@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"maps"
 	"math"
 	"os"
 	"slices"
@@ -13,7 +12,6 @@ import (
 // Findings are what was learnt of a damaged table when its files were closed.
 type Findings struct {
 	// Carried are the pages, ascending, whose newest version may have been made from a damaged one: no content of them is known to be right.
-	// One that only has a flipped bit more than it would have is not among them: it fails its sum, which tells which bit that is.
 	Carried []uint32
 	// Settled: all that was committed is in the main file and in the ledger. What differs is damaged.
 	Settled bool
@@ -74,7 +72,7 @@ func (s *session) surrenderLocked(ctx context.Context) (*overlay, error) {
 	if length < math.MaxInt64 && int64(len(o.frames)) < length {
 		s.found.ShortWAL = true
 	}
-	s.taint(o.carriers(s.main, s.ledger, o.pages()))
+	s.tainted = append(s.tainted, o.carriers(s.main, s.ledger, o.pages())...)
 	return o, s.stageAll(o)
 }
 
@@ -104,35 +102,18 @@ func (s *session) carriers(pages []uint32) []uint32 {
 	if len(pages) == 0 {
 		return nil
 	}
-	carried := map[uint32]uint32{}
+	carried := pages // unless the WAL says otherwise
 	if o, err := readOverlay(s.tail.file, s.pageSize, math.MaxInt64); err == nil {
 		carried = o.carriers(s.main, s.ledger, pages)
-	} else {
-		for _, p := range pages {
-			carried[p] = 0
-		}
 	}
-	s.taint(carried)
-	return slices.Sorted(maps.Keys(carried))
-}
-
-// taint remembers pages, each with what it should be. What was found last is of the newest version.
-func (s *session) taint(carried map[uint32]uint32) {
-	if s.tainted == nil {
-		s.tainted = map[uint32]uint32{}
-	}
-	maps.Copy(s.tainted, carried)
+	s.tainted = append(s.tainted, carried...)
+	return carried
 }
 
 // findings closes the account of what was learnt.
 func (s *session) findings(settled bool) Findings {
-	s.found.Carried, s.found.Settled = nil, settled
-	for p, right := range s.tainted {
-		if right == 0 {
-			s.found.Carried = append(s.found.Carried, p)
-		}
-	}
-	slices.Sort(s.found.Carried)
+	slices.Sort(s.tainted)
+	s.found.Carried, s.found.Settled = slices.Compact(s.tainted), settled
 	return s.found
 }
 
