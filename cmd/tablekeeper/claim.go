@@ -46,7 +46,7 @@ func takeState(ctx context.Context, dir, bucket string, now time.Time) (*claim, 
 		return nil, fmt.Errorf("make the state folder: %w", err)
 	}
 	c := &claim{dir: dir, lock: flock.New(filepath.Join(dir, claimLock))}
-	ok, err := c.lock.TryLock()
+	ok, err := c.tryLock(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("claim the state folder %s: %w", dir, err)
 	}
@@ -59,6 +59,18 @@ func takeState(ctx context.Context, dir, bucket string, now time.Time) (*claim, 
 		return nil, errors.Join(fmt.Errorf("open the control socket: %w", err), c.Close())
 	}
 	return c, nil
+}
+
+// tryLock waits a moment: whoever asks for a service has the lock while he looks.
+func (c *claim) tryLock(ctx context.Context) (bool, error) {
+	const patience, poll = 2 * time.Second, 20 * time.Millisecond
+	waiting, stop := context.WithTimeout(ctx, patience)
+	defer stop()
+	ok, err := c.lock.TryLockContext(waiting, poll)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return false, nil
+	}
+	return ok, err
 }
 
 func (c *claim) listen(ctx context.Context, note claimed) error {

@@ -108,3 +108,35 @@ func TestNoteThatIsNoJSON(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// Commands look for a service while it starts. They hold the lock for that moment, and are not taken for another service.
+func TestClaimWhileOthersLook(t *testing.T) {
+	dir := t.TempDir()
+	stop, looked := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			select {
+			case <-stop:
+				looked <- nil
+				return
+			default:
+				_, err = lockHeld(dir)
+			}
+		}
+		looked <- err
+	}()
+	for range 20 {
+		c, err := takeState(t.Context(), dir, "", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if err := <-looked; err != nil {
+		t.Error(err)
+	}
+}

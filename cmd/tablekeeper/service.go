@@ -51,9 +51,10 @@ func findService(ctx context.Context, state string) (*service, error) {
 		"a tablekeeper (pid %d) serves from %s but does not answer: %w", by.PID, state, err)
 }
 
+// lockHeld tells whether a service holds the state folder. Those who ask do not see each other.
 func lockHeld(state string) (bool, error) {
 	lock := flock.New(filepath.Join(state, claimLock))
-	free, err := lock.TryLock()
+	free, err := lock.TryRLock()
 	if err != nil {
 		return false, err
 	}
