@@ -77,6 +77,7 @@ func TestWhereRowsWentFromADamagedPage(t *testing.T) {
 		"a leaf that still is one":    {leaf, leaf, []uint32{2}},
 		"a leaf that is free now":     {leaf, free, []uint32{2, 6}},
 		"a leaf that is an index now": {leaf, index, []uint32{2, 6}},
+		"an index that is free now":   {index, free, []uint32{2, 6}}, // a table without rowid is one, too
 		"an index that still is one":  {index, index, []uint32{2}},
 		"what SQLite does not read":   {free, leaf, nil},
 	} {
