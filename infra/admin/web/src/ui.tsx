@@ -80,6 +80,11 @@ export function useAnswer<T>(ask: () => Promise<T>, on: unknown[]): { answer?: T
   return { answer, failure, again: () => setTurn((n) => n + 1) };
 }
 
+/** TableName asks for a table's name. What is being typed belongs to the field: the page is drawn again meanwhile, whenever an answer comes. */
+export function TableName({ wanted }: { wanted: (name: string) => void }) {
+  return <label>Table <input placeholder="its name, and Enter" onChange={(e) => wanted(e.currentTarget.value.trim())} /></label>;
+}
+
 export function Title({ children }: { children: string }) {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => { document.title = children + " · tablekeeper"; }, [children]);

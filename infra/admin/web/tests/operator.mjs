@@ -293,10 +293,17 @@ await step("what is not there has a way out, and its name fits a phone", () => t
     const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.ok(beyond <= 0, path + " is " + beyond + " px too wide");
   }
+  let release;
+  const typed = new Promise((resolve) => { release = resolve; });
+  const late = async (route) => { await typed; await route.continue(); };
+  await page.route("**/api/admin/runs?*", late);
   await page.locator("main a", { hasText: "All runs" }).click();
   await page.locator("main input").fill(absent);
+  release();
+  await page.locator("main tbody tr").first().waitFor(); // drawn again while somebody types
   await page.locator("main input").press("Enter");
   await page.locator(".empty", { hasText: "No run fits" }).waitFor();
+  await page.unroute("**/api/admin/runs?*", late);
   await page.setViewportSize({ width: 1280, height: 900 });
 }));
 

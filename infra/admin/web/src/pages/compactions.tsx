@@ -3,7 +3,7 @@ import uPlot from "uplot";
 import { get, query } from "../api";
 import { by, bytes, duration, words } from "../format";
 import type { RunRecord } from "../types";
-import { Empty, Failure, Status, Title, When, useAnswer } from "../ui";
+import { Empty, Failure, Status, TableName, Title, When, useAnswer } from "../ui";
 
 type Column = "started_at" | "table" | "status" | "duration_ms" | "bytes_before" | "bytes_after" | "blocked_ms" | "trigger";
 const columns: [Column, string, boolean][] = [["started_at", "Time", false], ["table", "Table", false], ["status", "Status", false], ["duration_ms", "Took", true],
@@ -16,6 +16,7 @@ export function Compactions() {
   const [order, setOrder] = useState<{ by: Column; down: boolean }>({ by: "started_at", down: true });
   const [cursor, setCursor] = useState<string>();
   const { answer, failure } = useAnswer(() => get<{ records: RunRecord[]; next?: string }>("/compactions" + query({ ...filter, cursor, limit: 200 })), [filter.table, filter.status, cursor]);
+  const want = (now: typeof filter) => { setFilter(now); setCursor(undefined); };
   const records = [...(answer?.records ?? [])].sort((a, b) => {
     const [x, y] = [value(a, order.by), value(b, order.by)];
     return (x < y ? -1 : x > y ? 1 : 0) * (order.down ? -1 : 1);
@@ -24,8 +25,8 @@ export function Compactions() {
     <>
       <Title>Compaction history</Title>
       <div class="row">
-        <label>Table <input placeholder="its name, and Enter" value={filter.table} onChange={(e) => setFilter({ ...filter, table: e.currentTarget.value })} /></label>
-        <label>Status <select value={filter.status} onChange={(e) => setFilter({ ...filter, status: e.currentTarget.value })}><option value="">all</option><option>compacted</option><option>skipped</option><option>failed</option></select></label>
+        <TableName wanted={(table) => want({ ...filter, table })} />
+        <label>Status <select value={filter.status} onChange={(e) => want({ ...filter, status: e.currentTarget.value })}><option value="">all</option><option>compacted</option><option>skipped</option><option>failed</option></select></label>
         <a class="button" href={"/api/admin/compactions" + query({ ...filter, format: "csv" })} download="compactions.csv">CSV</a>
       </div>
       <Failure of={failure} />

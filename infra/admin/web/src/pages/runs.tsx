@@ -4,7 +4,7 @@ import { by, bytes, count, duration, exact, short, words } from "../format";
 import { lacks } from "../live";
 import { navigate } from "../route";
 import type { Entry, LogLine, Phase, Run } from "../types";
-import { Absent, Act, Empty, Failure, Status, Title, When, useAnswer } from "../ui";
+import { Absent, Act, Empty, Failure, Status, TableName, Title, When, useAnswer } from "../ui";
 import { Running } from "./overview";
 
 const functions = ["compact", "backup", "verify", "restore", "recover", "sweep"];
@@ -20,7 +20,7 @@ export function Runs() {
       {lacks("jobs") ? <p class="faint">Those that were begun here in the last two days. Those by schedule are in the functions' logs.</p> : null}
       <div class="row">
         <label>Function <select value={wanted} onChange={(e) => { setWanted(e.currentTarget.value); setCursor(undefined); }}><option value="">all</option>{functions.map((f) => <option key={f}>{f}</option>)}</select></label>
-        <label>Table <input placeholder="its name, and Enter" value={table} onChange={(e) => { setTable(e.currentTarget.value); setCursor(undefined); }} /></label>
+        <TableName wanted={(name) => { setTable(name); setCursor(undefined); }} />
       </div>
       <Failure of={failure} />
       {answer?.runs.length === 0 && !answer.next ? <Empty>{wanted || table ? "No run fits. A table is looked for by its whole name." : lacks("jobs") ? "No run yet. They appear when somebody presses a button." : "No run yet. They appear when a schedule fires or somebody presses a button."}</Empty> : null}
