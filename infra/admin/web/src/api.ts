@@ -8,6 +8,8 @@ export class Problem extends Error {
 
 export const signedOut = { handler: () => {} };
 
+const patience = 60_000; // ms: API Gateway gives up after 30 s
+
 export interface CallOptions { body?: unknown; headers?: Record<string, string> }
 
 export async function call<T>(method: string, path: string, { body, headers }: CallOptions = {}): Promise<T> {
@@ -17,6 +19,7 @@ export async function call<T>(method: string, path: string, { body, headers }: C
       method,
       headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
       body: body === undefined ? undefined : JSON.stringify(body),
+      signal: AbortSignal.timeout(patience),
     });
   } catch {
     throw new Problem(0, "The server does not answer.", "Is tablekeeper serve running? The page goes on by itself when it is back.");
@@ -38,6 +41,20 @@ async function problemOf(response: Response, path: string): Promise<Problem> {
 
 export const get = <T>(path: string) => call<T>("GET", path);
 export const post = <T>(path: string, body: unknown = {}, headers?: Record<string, string>) => call<T>("POST", path, { body, headers });
+
+/**
+ * oneByOne does work once at a time; asked for meanwhile, it is done once more at the end. So a newer answer is never overtaken by an older
+ * one, and a slow server is not asked faster than it answers. work does not fail.
+ */
+export function oneByOne(work: () => Promise<void>): () => void {
+  let busy = false, again = false;
+  return async () => {
+    again = true;
+    if (busy) return;
+    for (busy = true; again;) { again = false; await work(); }
+    busy = false;
+  };
+}
 
 /** start asks for work without waiting for its end; the run's id is the answer. */
 export async function start(path: string, body: unknown = {}): Promise<string> {

@@ -2,7 +2,7 @@
 // stream of events, we ask again and again.
 
 import { signal, batch } from "@preact/signals";
-import { type Problem, get } from "./api";
+import { type Problem, get, oneByOne } from "./api";
 import type { Fleet, Message, Session, Table } from "./types";
 
 export const session = signal<Session | null | undefined>(undefined); // undefined: not asked yet
@@ -20,6 +20,7 @@ let socket: WebSocket | undefined;
 let last = -1; // sequence number of the newest event seen; -1: none yet
 let wait = 500;
 let refreshing: number | undefined;
+let retrying: number | undefined;
 let polling: number | undefined;
 
 /** lacks tells whether the service is one that does not serve a part of the API. */
@@ -34,13 +35,23 @@ export async function refresh(): Promise<void> {
   batch(() => { fleet.value = f; tables.value = t.tables; });
 }
 
+const together = 150; // ms: events that come within are answered by one refresh
+const later = 5_000; // ms, after a refresh that failed
+
 /** soon refreshes once for many events that come together. */
 export function soon(): void {
   refreshing ??= window.setTimeout(() => {
     refreshing = undefined;
     changed.value++;
-    refresh().catch(() => {}); // the connection tells
-  }, 150);
+    refreshed();
+  }, together);
+}
+
+const refreshed = oneByOne(() => refresh().catch(() => { clearTimeout(retrying); retrying = retry(soon); }));
+
+/** retry asks again what failed while the stream is live, which may be silent for hours; without it, all is asked again when it is back. */
+export function retry(ask: () => void): number {
+  return window.setTimeout(() => { if (connection.value === "live") ask(); }, later);
 }
 
 export function connect(): void {

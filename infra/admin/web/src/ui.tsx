@@ -1,10 +1,10 @@
 // Small parts that every page uses.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
-import { Problem } from "./api";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { Problem, oneByOne } from "./api";
 import { ago, words } from "./format";
-import { changed, now, session, soon } from "./live";
+import { changed, now, retry, session, soon } from "./live";
 import { arrival } from "./route";
 
 type Tone = "good" | "warn" | "bad" | "faint";
@@ -67,16 +67,28 @@ export function Act({ children, run, kind, label, disabled }: { children: Compon
   return <><button class={kind} onClick={click} disabled={busy || disabled} aria-label={label}>{children}</button><Failure of={failure} /></>;
 }
 
-/** useAnswer keeps the answer of a call, asks again when something has changed, and never shows an older answer over a newer. */
+/** useAnswer keeps the answer of a call, asks again when something has changed, and never shows an older answer over a newer, nor one to another question. */
 export function useAnswer<T>(ask: () => Promise<T>, on: unknown[]): { answer?: T; failure?: unknown; again: () => void } {
   const [answer, setAnswer] = useState<T>();
   const [failure, setFailure] = useState<unknown>();
   const [turn, setTurn] = useState(0);
-  useEffect(() => {
-    let current = true;
-    ask().then((a) => { if (current) { setAnswer(() => a); setFailure(undefined); } }, (e) => { if (current) setFailure(e); });
-    return () => { current = false; };
-  }, [...on, changed.value, turn]);
+  const question = useRef<(() => void) | undefined>(undefined);
+  const asked = useMemo(() => {
+    let pending: number | undefined;
+    const mine = oneByOne(() => ask().then(
+      (a) => { if (question.current === mine) { setAnswer(() => a); setFailure(undefined); } },
+      (e) => {
+        if (question.current !== mine) return;
+        setFailure(e);
+        clearTimeout(pending);
+        if (!(e.status >= 400 && e.status < 500)) pending = retry(() => { if (question.current === mine) mine(); });
+      },
+    ));
+    return mine;
+  }, on);
+  question.current = asked;
+  useEffect(() => () => { question.current = undefined; }, []);
+  useEffect(() => { asked(); }, [asked, changed.value, turn]);
   return { answer, failure, again: () => setTurn((n) => n + 1) };
 }
 

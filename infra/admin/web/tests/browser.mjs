@@ -5,7 +5,7 @@ import { chromium } from "playwright-core";
 
 /**
  * open starts the browser, with more arguments and options of its context. faults are the errors on the page, and those on its console that
- * are not pardoned by their text. A step that fails, or leaves a fault, ends the process with status 1, and a picture of the page in the file failed.
+ * are not pardoned by their text. TABLEKEEPER_LATE=2500 lets each call to the API take up to so many ms longer. A step that fails, or leaves a fault, ends the process with status 1, and a picture of the page in the file failed.
  */
 export async function open({ args = [], options = {}, pardoned, failed }) {
   const browser = await chromium.launch({
@@ -14,6 +14,8 @@ export async function open({ args = [], options = {}, pardoned, failed }) {
   });
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   context.setDefaultTimeout(60_000);
+  const late = Number(process.env.TABLEKEEPER_LATE ?? 0);
+  if (late) await context.route("**/api/**", async (route) => { await new Promise((f) => setTimeout(f, Math.random() ** 3 * late)); await route.continue().catch(() => {}); });
   const page = await context.newPage();
   const faults = [];
   page.on("pageerror", (e) => faults.push("error on the page: " + e.message));

@@ -121,6 +121,36 @@ await context.addInitScript(({ endpoint, p256dh, auth }) => {
   PushManager.prototype.getSubscription = async () => (sessionStorage.getItem("subscribed") ? made : null);
 }, subscription);
 
+await step("an answer that comes late does not cover a newer one, and one that fails is asked for again", () => trouble(async () => {
+  await visit("/");
+  await stage("fill");
+  const free = card("orders").locator("dd").nth(1);
+  const share = () => page.evaluate(async () => (await (await fetch("/api/admin/tables/orders")).json()).free_ratio ?? 0);
+  let release, stopped;
+  const released = new Promise((resolve) => { release = resolve; });
+  const asked = new Promise((resolve) => { stopped = resolve; });
+  await page.route("**/api/admin/tables", async (route) => {
+    const answer = await route.fetch();
+    stopped();
+    await released;
+    await route.fulfill({ response: answer });
+  }, { times: 1 });
+  await page.click("text=Back up all"); // something happens, and the page asks
+  await asked;
+  assert.ok((await share()) > 0);
+  await card("orders").locator('[aria-label="Compact orders"]').click();
+  while ((await share()) > 0) await page.waitForTimeout(50);
+  await page.waitForTimeout(1000); // a page that asks again meanwhile has its answer
+  release();
+  await page.waitForTimeout(500);
+  await free.filter({ hasText: /^0\.0 %$/ }).waitFor({ timeout: 10_000 });
+
+  await stage("fill");
+  await page.route("**/api/admin/tables", (route) => route.fulfill({ status: 503, json: { title: "busy" } }), { times: 1 });
+  await page.click("text=Back up all");
+  await free.filter({ hasNotText: /^0\.0 %$/ }).waitFor();
+}));
+
 await step("subscribe to push; a message to this machine is refused unless the configuration allows it", () => trouble(async () => {
   await page.goto(base + "/alerts");
   await page.click("text=Subscribe this browser");
