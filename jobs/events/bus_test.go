@@ -23,6 +23,7 @@ type shelf struct {
 	from   int // events before were pruned
 	broken error
 	delay  time.Duration
+	read   func() // runs when events have been read, before the answer
 }
 
 func (l *shelf) AppendEvents(ctx context.Context, list []Event) error {
@@ -44,6 +45,9 @@ func (l *shelf) AppendEvents(ctx context.Context, list []Event) error {
 }
 
 func (l *shelf) EventsAfter(_ context.Context, after int64, limit int) ([]Event, error) {
+	if l.read != nil {
+		defer l.read()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	rest := l.events[max(int(after), l.from):]
@@ -172,6 +176,38 @@ func TestResumeHasNoGaps(t *testing.T) {
 		if resumed.Lost() != 0 || whole.Lost() != 0 {
 			t.Error("nothing was lost", resumed.Lost(), whole.Lost())
 		}
+	})
+}
+
+// What happens while a long past is read does not come before the rest of it, nor in its place.
+func TestEventsWhileTheLogIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &shelf{}
+		b := NewBus(Options{Log: log})
+		all := publish(b, 1, 100)
+		synctest.Wait()
+		log.read = func() {
+			if n := len(all); n < 160 {
+				all = append(all, publish(b, n+1, n+3)...)
+				b.Publish(Event{ID: "progress", Type: RunProgress})
+				synctest.Wait()
+			}
+		}
+		s := b.Subscribe(SubscribeOptions{After: 10, Buffer: 20})
+		for i := 10; i < len(all); {
+			e, err := s.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.ID == "progress" {
+				continue
+			}
+			if e.ID != all[i] {
+				t.Fatalf("%s, want %s", e.ID, all[i])
+			}
+			i++
+		}
+		closeBus(t, b)
 	})
 }
 

@@ -167,19 +167,20 @@ func (s *Subscription) catchUp(ctx context.Context) error {
 	if last > 0 && first > last+1 {
 		s.lost += first - last - 1
 	}
-	s.behind = s.behind || len(events) == s.limit
-	s.buffer = merge(events, s.buffer)
+	more := len(events) == s.limit
+	s.behind = s.behind || more
+	s.buffer = merge(events, s.buffer, more)
 	return nil
 }
 
-// merge puts what the log gave before what arrived meanwhile.
-func merge(kept, arrived []Event) []Event {
+// merge puts what the log gave before what arrived meanwhile. If the log has more, it has what arrived, too, and in between what neither has.
+func merge(kept, arrived []Event, more bool) []Event {
 	var last int64
 	if n := len(kept); n > 0 {
 		last = kept[n-1].Sequence
 	}
 	for _, e := range arrived {
-		if e.Sequence == 0 || e.Sequence > last {
+		if e.Sequence == 0 || e.Sequence > last && !more {
 			kept = append(kept, e)
 		}
 	}
