@@ -70,7 +70,7 @@ var fixtures = []fixture{
 func shell(t testing.TB, path string, statements ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), needtest.Program(t, "sqlite3"), "-batch", "-bail", "-init", "/dev/null", path)
-	cmd.Stdin = strings.NewReader(".timeout 20000\n" + strings.Join(statements, "\n") + "\n")
+	cmd.Stdin = strings.NewReader(".timeout 60000\n" + strings.Join(statements, "\n") + "\n")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -19,8 +19,8 @@ import (
 
 func init() { children["write"] = writeAlways }
 
-// writeAlways commits without end, and says each commit's number after SQLite has acknowledged it, with how long it took. Every
-// now and then it deletes, so that there is something to compact.
+// writeAlways commits without end, and says each commit's number after SQLite has acknowledged it, with how long it took. It rests now and
+// then: SQLite's locks are not fair, and who waits for one looks only ten times a second.
 func writeAlways(words []string) error {
 	db, err := sql.Open("sqlite", words[0])
 	if err != nil {
@@ -47,6 +47,9 @@ func writeAlways(words []string) error {
 			return fmt.Errorf("commit %d: %w", n, err)
 		}
 		fmt.Println(n, time.Since(start).Microseconds())
+		if n%20 == 0 {
+			time.Sleep(5 * time.Millisecond)
+		}
 	}
 }
 
