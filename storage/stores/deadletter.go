@@ -37,7 +37,18 @@ type DeadLetter struct {
 // with the row. A move cut in half is finished by its mark.
 type deadLetters struct{ table Table }
 
-// bury moves the queue's dead tasks to the dead letters.
+// moveAlone lets no other move happen meanwhile: one that is overtaken on its way would remove what the other has just put there.
+func (q *TaskQueue) moveAlone(ctx context.Context, move func() error) error {
+	select {
+	case q.moving <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-q.moving }()
+	return move()
+}
+
+// bury moves the queue's dead tasks to the dead letters. It is called by moveAlone.
 func (q *TaskQueue) bury(ctx context.Context) error {
 	var dead []Task
 	err := q.queue.Read(ctx, func(tx *sql.Tx) (err error) {
@@ -58,10 +69,12 @@ func (q *TaskQueue) bury(ctx context.Context) error {
 	return nil
 }
 
+// put adds a dead letter. One that is there with a mark has been in the queue again since, and died again.
 func (d deadLetters) put(ctx context.Context, t Task, now time.Time) error {
 	return d.table.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO dead_letters (id, queue, priority, payload, attempts, max_attempts, last_error, enqueued, died)
-			VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING`,
+			VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE
+			SET attempts = excluded.attempts, last_error = excluded.last_error, died = excluded.died, requeued = 0 WHERE requeued > 0`,
 			t.ID, t.Queue, t.Priority, t.Payload, t.Attempts, t.MaxAttempts, t.LastError, millis(t.Enqueued), millis(now))
 		return err
 	})
@@ -85,20 +98,29 @@ func (q *TaskQueue) DeadLetters(ctx context.Context, queue, after string, limit 
 
 // Requeue puts a dead letter back into its queue, with all its attempts before it.
 func (q *TaskQueue) Requeue(ctx context.Context, id string) error {
-	err := q.dead.table.Write(ctx, func(tx *sql.Tx) error {
+	return q.moveAlone(ctx, func() error {
+		// What is left in the queue of a task that is only half buried would be in the way.
+		if err := q.bury(ctx); err != nil {
+			return err
+		}
+		if err := q.mark(ctx, id); err != nil {
+			return err
+		}
+		return q.revive(ctx)
+	})
+}
+
+func (q *TaskQueue) mark(ctx context.Context, id string) error {
+	return q.dead.table.Write(ctx, func(tx *sql.Tx) error {
 		found, err := changed(tx.ExecContext(ctx, `UPDATE dead_letters SET requeued = ? WHERE id = ?`, millis(q.now()), id))
 		if err == nil && !found {
 			err = fmt.Errorf("dead letter %.64q: %w", id, ErrNotFound)
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return q.revive(ctx)
 }
 
-// revive moves dead letters that are marked back to the queue.
+// revive moves dead letters that are marked back to the queue. It is called by moveAlone.
 func (q *TaskQueue) revive(ctx context.Context) error {
 	var marked []DeadLetter
 	err := q.dead.table.Read(ctx, func(tx *sql.Tx) (err error) {

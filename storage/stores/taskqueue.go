@@ -73,18 +73,19 @@ const (
 // TaskQueue hands each task to one worker at a time, for the length of a lease. A worker that dies loses its lease, and the
 // task is ready again; a task whose attempts are spent goes to the dead letters, from where it can be put back.
 type TaskQueue struct {
-	queue Table
-	dead  deadLetters
-	now   func() time.Time
+	queue  Table
+	dead   deadLetters
+	now    func() time.Time
+	moving chan struct{} // has one while tasks move between the two tables; see moveAlone
 }
 
 // NewTaskQueue opens the store on the tables task_queue and task_dead_letter, and finishes moves between the two that a
 // crash cut in half.
 func NewTaskQueue(ctx context.Context, queue, deadLetter Table, now func() time.Time) (*TaskQueue, error) {
-	q := &TaskQueue{queue: queue, dead: deadLetters{deadLetter}, now: now}
+	q := &TaskQueue{queue: queue, dead: deadLetters{deadLetter}, now: now, moving: make(chan struct{}, 1)}
 	err := errors.Join(define(ctx, queue, TaskQueueSchema), define(ctx, deadLetter, TaskDeadLetterSchema))
 	if err == nil {
-		err = errors.Join(q.bury(ctx), q.revive(ctx))
+		err = q.moveAlone(ctx, func() error { return errors.Join(q.bury(ctx), q.revive(ctx)) })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open task queue: %w", err)
@@ -185,7 +186,7 @@ func (q *TaskQueue) Fail(ctx context.Context, id, lease, cause string, retryAfte
 	if err != nil {
 		return err
 	}
-	return q.bury(ctx)
+	return q.moveAlone(ctx, func() error { return q.bury(ctx) })
 }
 
 // leased runs an update that only the holder of a lease may make.
@@ -260,7 +261,7 @@ func (q *TaskQueue) expire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return q.bury(ctx)
+	return q.moveAlone(ctx, func() error { return q.bury(ctx) })
 }
 
 func scanTask(scan func(...any) error) (t Task, err error) {

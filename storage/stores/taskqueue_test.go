@@ -1,6 +1,7 @@
 package stores
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -92,5 +93,97 @@ func TestTaskMovesSurviveACut(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// deadTask makes a task of one attempt, and fails it.
+func deadTask(t *testing.T, queue *TaskQueue) (id string, failed error) {
+	t.Helper()
+	must(queue.Enqueue(t.Context(), Task{Queue: "q", Payload: "p", MaxAttempts: 1}))(t)
+	task := must(queue.Claim(t.Context(), "q", "w", 0))(t)
+	return task.ID, queue.Fail(t.Context(), task.ID, task.Lease, "boom", 0)
+}
+
+// The queue cannot be written when the move to the dead letters has come half way. Who puts the task back then finds it in the queue, and
+// not among the dead letters again.
+func TestWhatIsHalfBuriedCanBeRequeued(t *testing.T) {
+	ctx, at, cut := t.Context(), newClock(), errors.New("cut")
+	live := openTable(t, "task_queue")
+	queue := must(NewTaskQueue(ctx, live, openTable(t, "task_dead_letter"), at.now))(t)
+	writes := 0
+	live.fail = func() error {
+		if writes++; writes == 4 { // after those of Enqueue, Claim and Fail: the end of the move
+			return cut
+		}
+		return nil
+	}
+	id, err := deadTask(t, queue)
+	wantError(t, err, cut)
+	if err := queue.Requeue(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if task := must(queue.Claim(ctx, "q", "w", 0))(t); task.ID != id || task.Attempts != 1 {
+		t.Errorf("claimed %+v", task)
+	}
+}
+
+// The dead letters cannot be written when the move back has come half way, and the task fails once more: it is a dead letter again, and
+// stays one.
+func TestWhatIsHalfRequeuedCanDieAgain(t *testing.T) {
+	ctx, at, cut := t.Context(), newClock(), errors.New("cut")
+	live, dead := openTable(t, "task_queue"), openTable(t, "task_dead_letter")
+	queue := must(NewTaskQueue(ctx, live, dead, at.now))(t)
+	id, err := deadTask(t, queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writes := 0
+	dead.fail = func() error {
+		if writes++; writes == 2 { // after the mark
+			return cut
+		}
+		return nil
+	}
+	wantError(t, queue.Requeue(ctx, id), cut)
+	task := must(queue.Claim(ctx, "q", "w", 0))(t)
+	if err := queue.Fail(ctx, task.ID, task.Lease, "bang", 0); err != nil {
+		t.Fatal(err)
+	}
+	reopened := must(NewTaskQueue(ctx, live, dead, at.now))(t)
+	if letters := must(reopened.DeadLetters(ctx, "q", "", 0))(t); len(letters) != 1 || letters[0].LastError != "bang" {
+		t.Errorf("dead letters: %+v", letters)
+	}
+	_, err = reopened.Get(ctx, id)
+	wantError(t, err, ErrNotFound)
+}
+
+// A task is put back while the move to the dead letters is about to end. The wait for that move is cut short by its context.
+func TestATaskThatIsRequeuedAsItDiesIsNotLost(t *testing.T) {
+	ctx, at := t.Context(), newClock()
+	live, dead := openTable(t, "task_queue"), openTable(t, "task_dead_letter")
+	queue := must(NewTaskQueue(ctx, live, dead, at.now))(t)
+	writes := 0
+	live.fail = func() error {
+		if writes++; writes != 4 { // before the end of the move
+			return nil
+		}
+		letters := must(queue.DeadLetters(ctx, "q", "", 0))(t)
+		meanwhile, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		_ = queue.Requeue(meanwhile, letters[0].ID) // done or refused, but not half
+		return nil
+	}
+	id, err := deadTask(t, queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live.fail = nil
+	if len(must(queue.DeadLetters(ctx, "q", "", 0))(t)) == 1 {
+		if err := queue.Requeue(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if task := must(queue.Claim(ctx, "q", "w", 0))(t); task.ID != id {
+		t.Errorf("claimed %+v", task)
 	}
 }
