@@ -212,7 +212,7 @@ func (a *attempt) recallFromBucket(ctx context.Context) (shelf.Record, error) {
 	m := reader.Manifest()
 	return shelf.Record{
 		Table: a.table.Name, Bucket: a.Bucket, Key: latest.Key.String(), Size: latest.Size,
-		SHA256: m.SHA256, SumsSHA256: m.SumsSHA256, State: m.State, Created: latest.Key.Created, Proved: latest.Proved,
+		SHA256: m.SHA256, SumsSHA256: m.SumsSHA256, State: m.State, Created: m.Created, Proved: latest.Proved,
 	}, nil
 }
 

@@ -265,6 +265,38 @@ func TestKeysSortWhateverTheClockDoes(t *testing.T) {
 	}
 }
 
+// A key may have to lie ahead of the clock. What the backup and its record say of the time is what a restore loses and a table is overdue by.
+func TestABackupIsAsOldAsItsContent(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 1)
+	f.Jump(1000 * time.Hour) // a clock that was wrong
+	run(t, f, Event{}, "app", functions.BackedUp, "")
+	f.Jump(-1000 * time.Hour)
+	f.Fill("app", 1)
+	before := f.Now()
+	entry := run(t, f, Event{}, "app", functions.BackedUp, "")
+	after := f.Now()
+	then := func(what string, at time.Time) {
+		t.Helper()
+		if at.Before(before) || at.After(after) {
+			t.Errorf("%s is of %s, and was made between %s and %s", what, at, before, after)
+		}
+	}
+	key, err := archive.ParseKey(entry.Backup)
+	f.Must(err)
+	reader, err := f.Catalogue.Open(t.Context(), key)
+	f.Must(err)
+	then("the backup", reader.Manifest().Created)
+	record, err := shelf.ReadRecord(f.Path("app"))
+	f.Must(err)
+	then("the record", record.Created)
+	f.Must(shelf.ForgetRecord(f.Path("app")))
+	run(t, f, Event{}, "app", functions.Skipped, "unchanged")
+	record, err = shelf.ReadRecord(f.Path("app"))
+	f.Must(err)
+	then("the record of what the bucket has", record.Created)
+}
+
 func TestAnotherTablekeeperIsNoticed(t *testing.T) {
 	f := functionstest.New(t)
 	f.Make("app", 5)

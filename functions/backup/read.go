@@ -72,7 +72,7 @@ func (a *attempt) store(ctx context.Context, s *table.Snapshot) error {
 		}
 		var stored archive.Backup
 		var m archive.Manifest
-		stored, m, err = a.Catalogue.PutSized(ctx, key, a.record.Size, func(w io.Writer) (archive.Manifest, error) { return a.encode(ctx, s, key, w) })
+		stored, m, err = a.Catalogue.PutSized(ctx, key, a.record.Size, func(w io.Writer) (archive.Manifest, error) { return a.encode(ctx, s, w) })
 		if err == nil {
 			a.stored(stored, m)
 			return nil
@@ -125,10 +125,10 @@ func snapshotID(ctx context.Context, s *table.Snapshot) (string, error) {
 
 // encode writes the backup to w. Whether the content is sound, and new, is known only when all of it was read: until then it
 // is in no bucket.
-func (a *attempt) encode(ctx context.Context, s *table.Snapshot, key archive.Key, w io.Writer) (archive.Manifest, error) {
+func (a *attempt) encode(ctx context.Context, s *table.Snapshot, w io.Writer) (archive.Manifest, error) {
 	stats := s.Stats()
 	encoder, err := a.Catalogue.NewEncoder(w, archive.EncoderOptions{
-		Table: a.table.Name, Created: key.Created, PageSize: int(stats.PageSize), PageCount: stats.PageCount, ToolVersion: a.ToolVersion,
+		Table: a.table.Name, Created: a.at.Truncate(time.Millisecond), PageSize: int(stats.PageSize), PageCount: stats.PageCount, ToolVersion: a.ToolVersion,
 	})
 	if err != nil {
 		return archive.Manifest{}, err
@@ -196,6 +196,6 @@ func (a *attempt) stored(b archive.Backup, m archive.Manifest) {
 	a.entry.Status, a.entry.Backup, a.entry.BytesStored = functions.BackedUp, b.Key.String(), b.Size
 	a.record = shelf.Record{
 		Table: a.table.Name, Bucket: a.Bucket, Key: b.Key.String(), Size: b.Size,
-		SHA256: m.SHA256, SumsSHA256: m.SumsSHA256, State: m.State, Created: b.Key.Created,
+		SHA256: m.SHA256, SumsSHA256: m.SumsSHA256, State: m.State, Created: m.Created,
 	}
 }

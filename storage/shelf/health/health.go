@@ -72,6 +72,9 @@ type Report struct {
 	MaxPauseMS  int64     `json:"max_pause_ms"`
 }
 
+// skew is how far in the future a time may lie before it is taken for the mark of a clock that was wrong.
+const skew = 5 * time.Minute
+
 // Look judges one table.
 func Look(ctx context.Context, t shelf.Table, now time.Time) Report {
 	stats, err := table.Stat(ctx, t.Path)
@@ -108,7 +111,7 @@ func judge(t shelf.Table, stats table.Stats, err error, now time.Time) Report {
 
 func (r *Report) remember(record shelf.Record, now time.Time) {
 	r.LastBackup, r.Backup, r.LastProved = record.Created, record.Key, record.Proved
-	if record.Confirmed.After(r.LastBackup) {
+	if !record.Confirmed.IsZero() { // the other may be the time in its key, which can lie ahead
 		r.LastBackup = record.Confirmed
 	}
 	r.BackupAgeMS = max(now.Sub(r.LastBackup).Milliseconds(), 1)
@@ -129,6 +132,8 @@ func (r *Report) judgeBackup(record shelf.Record, err error, rpo time.Duration, 
 		r.Health, r.Reason = Error, err.Error()
 	case record.Distrust != "":
 		r.Health, r.Reason = Overdue, "no good backup: "+record.Distrust
+	case r.LastBackup.After(now.Add(skew)):
+		r.Health, r.Reason = Overdue, "the last backup bears a time in the future: the clock was wrong then, or is now"
 	case rpo > 0 && now.Sub(r.LastBackup) > rpo:
 		r.Health, r.Reason = Overdue, "the last backup is older than "+span(rpo)
 	case record.Proved.IsZero():

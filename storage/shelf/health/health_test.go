@@ -41,17 +41,21 @@ func TestVerdicts(t *testing.T) {
 		want   Verdict
 		reason string
 	}{
-		"healthy":    {record: func(*shelf.Record) {}, want: Healthy},
-		"unproved":   {record: func(r *shelf.Record) { r.Proved = time.Time{} }, want: Unproved, reason: "no drill has restored the backup yet"},
-		"no backup":  {want: NoBackup, reason: "no backup yet"},
-		"overdue":    {record: func(r *shelf.Record) { r.Confirmed = now.Add(-13 * time.Hour); r.Created = r.Confirmed }, want: Overdue, reason: "the last backup is older than 12h"},
-		"unchanged":  {record: func(r *shelf.Record) { r.Created = now.Add(-1000 * time.Hour) }, want: Healthy},
-		"distrusted": {record: func(r *shelf.Record) { r.Distrust = "it is bad" }, want: Overdue, reason: "no good backup: it is bad"},
-		"suspect":    {state: shelf.Suspect, record: func(*shelf.Record) {}, want: Suspect, reason: "why"},
-		"recovering": {state: shelf.Recovering, want: Recovering, reason: "why"},
-		"degraded":   {state: shelf.Degraded, want: Degraded, reason: "why"},
-		"gone":       {file: func(path string) { _ = os.Remove(path) }, record: func(*shelf.Record) {}, want: Missing, reason: "the file is gone: tablekeeper restore t --in-place"},
-		"no table":   {file: func(path string) { _ = os.WriteFile(path, []byte("hello, this is a text"), 0o600) }, want: Error},
+		"healthy":   {record: func(*shelf.Record) {}, want: Healthy},
+		"unproved":  {record: func(r *shelf.Record) { r.Proved = time.Time{} }, want: Unproved, reason: "no drill has restored the backup yet"},
+		"no backup": {want: NoBackup, reason: "no backup yet"},
+		"overdue":   {record: func(r *shelf.Record) { r.Confirmed = now.Add(-13 * time.Hour); r.Created = r.Confirmed }, want: Overdue, reason: "the last backup is older than 12h"},
+		"unchanged": {record: func(r *shelf.Record) { r.Created = now.Add(-1000 * time.Hour) }, want: Healthy},
+		// By a clock that was wrong then: it says nothing about now, for as long as it lies ahead.
+		"ahead":                  {record: func(r *shelf.Record) { r.Confirmed = now.Add(1000 * time.Hour); r.Created = r.Confirmed }, want: Overdue, reason: "the last backup bears a time in the future: the clock was wrong then, or is now"},
+		"key ahead":              {record: func(r *shelf.Record) { r.Confirmed = now.Add(-13 * time.Hour); r.Created = now.Add(1000 * time.Hour) }, want: Overdue, reason: "the last backup is older than 12h"},
+		"clocks differ a little": {record: func(r *shelf.Record) { r.Confirmed = now.Add(time.Minute) }, want: Healthy},
+		"distrusted":             {record: func(r *shelf.Record) { r.Distrust = "it is bad" }, want: Overdue, reason: "no good backup: it is bad"},
+		"suspect":                {state: shelf.Suspect, record: func(*shelf.Record) {}, want: Suspect, reason: "why"},
+		"recovering":             {state: shelf.Recovering, want: Recovering, reason: "why"},
+		"degraded":               {state: shelf.Degraded, want: Degraded, reason: "why"},
+		"gone":                   {file: func(path string) { _ = os.Remove(path) }, record: func(*shelf.Record) {}, want: Missing, reason: "the file is gone: tablekeeper restore t --in-place"},
+		"no table":               {file: func(path string) { _ = os.WriteFile(path, []byte("hello, this is a text"), 0o600) }, want: Error},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "t.db")
