@@ -140,7 +140,7 @@ func findTable(root, name string) (found string, err error) {
 
 // fill makes half of the pages of orders free once more.
 func (s *stage) fill(*http.Request) (string, error) {
-	out, err := exec.CommandContext(s.t.Context(), "sqlite3", "-bail", "-cmd", ".timeout 20000", s.orders(),
+	out, err := exec.CommandContext(s.t.Context(), "sqlite3", "-bail", "-cmd", ".timeout 120000", s.orders(),
 		"INSERT INTO t (s, b) SELECT 'more '||value, randomblob(900) FROM generate_series(1,4000); DELETE FROM t WHERE s LIKE 'more %'; PRAGMA wal_checkpoint").CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, out)
