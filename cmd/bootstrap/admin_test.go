@@ -35,7 +35,7 @@ func (h *lambdaHost) asks(method, path, body string, headers map[string]string, 
 	for name, value := range headers {
 		all[name] = value
 	}
-	a, ok := h.invoke("request", httpRequest(method, path, body, all), minute)
+	a, ok := h.invoke("request", httpRequest(method, path, body, all), patience)
 	var out events.APIGatewayV2HTTPResponse
 	if err := json.Unmarshal([]byte(a.Body), &out); !ok || a.Type != "" || err != nil || out.StatusCode != status {
 		h.t.Fatalf("%s %s: %+v, want %d", method, path, a, status)
@@ -67,7 +67,7 @@ func (h *lambdaHost) queries(path, query string, status int, into any) {
 func (h *lambdaHost) sends(r events.APIGatewayV2HTTPRequest) (out events.APIGatewayV2HTTPResponse) {
 	h.t.Helper()
 	text, _ := json.Marshal(r)
-	a, ok := h.invoke("request", string(text), minute)
+	a, ok := h.invoke("request", string(text), patience)
 	if err := json.Unmarshal([]byte(a.Body), &out); !ok || a.Type != "" || err != nil {
 		h.t.Fatalf("%s: %+v", text, a)
 	}
@@ -155,7 +155,7 @@ func TestAdminOnLambda(t *testing.T) {
 		if len(sent) != 1 || sent[0].Group != "app" {
 			t.Fatalf("%+v", sent)
 		}
-		w.function("compact").invoke("2", records(sent, 1), minute)
+		w.function("compact").invoke("2", records(sent, 1), patience)
 		api.asks("GET", where, "", nil, http.StatusOK, &run)
 		if run.Status != history.Succeeded || run.Counts.Done != 1 || run.Entries[0].Status != "compacted" {
 			t.Errorf("%+v", run)
@@ -171,7 +171,7 @@ func TestAdminOnLambda(t *testing.T) {
 		w.Damage(w.Path("other"), 4096, strings.Repeat("garbage ", 512))
 		w.upload("other")
 		out := api.asks("POST", "/api/admin/backup/other", `{"force":true}`, nil, http.StatusAccepted, nil)
-		w.function("backup").invoke("3", records(w.messages(ownQueue+"/backup"), 1), minute)
+		w.function("backup").invoke("3", records(w.messages(ownQueue+"/backup"), 1), patience)
 		var run history.Run
 		api.asks("GET", out.Headers["Location"], "", nil, http.StatusOK, &run)
 		if run.Status != history.Failed || run.Entries[0].Reason != "corrupt" {
@@ -234,7 +234,7 @@ func TestAdminOnLambda(t *testing.T) {
 		api.asks("GET", "/api/admin/runs/../../x", "", nil, http.StatusNotFound, nil)
 		api.asks("GET", "/api/admin/runs/0193", "", nil, http.StatusNotFound, nil)
 		api.asks("POST", "/api/admin/compact/app", `{"forse":true}`, nil, http.StatusUnprocessableEntity, nil)
-		if a, ok := api.invoke("x", `{"tables":["*"]}`, minute); !ok || a.Type != "" || !strings.Contains(a.Body, "no request of an HTTP API") {
+		if a, ok := api.invoke("x", `{"tables":["*"]}`, patience); !ok || a.Type != "" || !strings.Contains(a.Body, "no request of an HTTP API") {
 			t.Errorf("%+v", a)
 		}
 	})

@@ -160,7 +160,7 @@ func TestDeliveredTwice(t *testing.T) {
 	types := make(chan string, 2)
 	for _, h := range []*lambdaHost{back, other} {
 		go func() {
-			a, _ := h.invoke("at once", `{"tables":["app"],"force":true}`, minute)
+			a, _ := h.invoke("at once", `{"tables":["app"],"force":true}`, patience)
 			types <- a.Type
 		}()
 	}
@@ -226,7 +226,7 @@ func TestMessages(t *testing.T) {
 	gone, err := json.Marshal(job{ID: "1", Event: json.RawMessage(`{"tables":["gone"]}`), Table: "gone"})
 	w.Must(err)
 	batch = append(batch, batch[0], message{Group: "gone", Body: string(gone)}, message{Group: "junk", Body: "?"})
-	a, _ := back.invoke("2", records(batch, 1), minute)
+	a, _ := back.invoke("2", records(batch, 1), patience)
 	var got batchAnswer
 	if err := json.Unmarshal([]byte(a.Body), &got); err != nil || a.Type != "" {
 		t.Fatalf("%+v, %v", a, err)

@@ -80,24 +80,32 @@ func TestPageOnLambda(t *testing.T) {
 		}
 	})
 
-	signIn := func(token string, status int) events.APIGatewayV2HTTPResponse {
+	signIn := func(token string) events.APIGatewayV2HTTPResponse {
 		body, _ := json.Marshal(map[string]string{"token": token})
-		return api.answers(status, visitWith("POST", "/api/admin/session", string(body), map[string]string{"origin": "https://" + domain, "sec-fetch-site": "same-origin"}))
+		return api.sends(visitWith("POST", "/api/admin/session", string(body), map[string]string{"origin": "https://" + domain, "sec-fetch-site": "same-origin"}))
 	}
 	t.Run("a wrong token", func(t *testing.T) {
 		for range 5 {
-			if out := signIn(strings.Repeat("x", 64), http.StatusUnauthorized); len(out.Cookies) != 0 {
+			if out := signIn(strings.Repeat("x", 64)); out.StatusCode != http.StatusUnauthorized || len(out.Cookies) != 0 {
 				t.Errorf("%+v", out)
 			}
 		}
-		if out := signIn(adminToken, http.StatusTooManyRequests); out.Headers["Retry-After"] == "" {
+		// A failure is forgiven after a few seconds: on a busy machine there have to be more.
+		out := signIn(adminToken)
+		for turn := 0; out.StatusCode == http.StatusOK && turn < 20; turn++ {
+			for range 5 {
+				signIn(strings.Repeat("x", 64))
+			}
+			out = signIn(adminToken)
+		}
+		if out.StatusCode != http.StatusTooManyRequests || out.Headers["Retry-After"] == "" || len(out.Cookies) != 0 {
 			t.Errorf("%+v", out)
 		}
 	})
 	api = adminOf(w) // another sandbox, which counts anew
 
-	out := signIn(adminToken, http.StatusOK)
-	if len(out.Cookies) != 1 {
+	out := signIn(adminToken)
+	if out.StatusCode != http.StatusOK || len(out.Cookies) != 1 {
 		t.Fatalf("%+v", out)
 	}
 	set, err := http.ParseSetCookie(out.Cookies[0])
@@ -235,7 +243,7 @@ func gateway(t *testing.T, api *lambdaHost) *httptest.Server {
 		one.Lock()
 		defer one.Unlock()
 		text, _ := json.Marshal(in)
-		a, ok := api.invoke("request", string(text), minute)
+		a, ok := api.invoke("request", string(text), patience)
 		var out events.APIGatewayV2HTTPResponse
 		if err := json.Unmarshal([]byte(a.Body), &out); !ok || err != nil {
 			t.Errorf("%s: %+v, %v", text, a, err)
@@ -276,7 +284,7 @@ func TestPageInABrowser(t *testing.T) {
 	// The worker of backups, for what the page has sent to its queue.
 	worker := w.function("backup")
 	work := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		if a, ok := worker.invoke("2", records(w.messages(ownQueue+"/backup"), 1), minute); !ok || a.Type != "" {
+		if a, ok := worker.invoke("2", records(w.messages(ownQueue+"/backup"), 1), patience); !ok || a.Type != "" {
 			t.Errorf("%+v", a)
 		}
 	}))

@@ -224,12 +224,13 @@ func (h *lambdaHost) invoke(id, payload string, timeout time.Duration) (a answer
 	}
 }
 
-const minute = time.Minute
+// patience is how long an invocation may take: long, since the machine may be busy.
+const patience = 5 * time.Minute
 
 // must is invoke for what succeeds.
 func (h *lambdaHost) must(id, payload string) report {
 	h.t.Helper()
-	a, ok := h.invoke(id, payload, minute)
+	a, ok := h.invoke(id, payload, patience)
 	if !ok || a.Type != "" {
 		h.t.Fatalf("%s: %+v", payload, a)
 	}
@@ -243,7 +244,7 @@ func (h *lambdaHost) must(id, payload string) report {
 // fail is invoke for what fails with an error of a type, and a message that contains a text.
 func (h *lambdaHost) fail(id, payload, kind, text string) {
 	h.t.Helper()
-	a, ok := h.invoke(id, payload, minute)
+	a, ok := h.invoke(id, payload, patience)
 	if !ok || a.Type != kind || !strings.Contains(a.Message, text) {
 		h.t.Errorf("%s: %q %q, want %q with %q: %s", payload, a.Type, a.Message, kind, text, a.Body)
 	}
