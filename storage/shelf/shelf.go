@@ -165,7 +165,7 @@ func (s *Shelf) SetState(name string, state State, reason string) error {
 		return s.unknown(name)
 	}
 	t := &s.tables[i]
-	if t.State == state && t.Reason == reason {
+	if t.State == state && t.Reason == reason && stays(t.Path, t.Condition) {
 		return nil
 	}
 	next := Condition{State: state}
@@ -179,6 +179,12 @@ func (s *Shelf) SetState(name string, state State, reason string) error {
 	t.Condition = next
 	s.changed[t.Path] = next
 	return nil
+}
+
+// stays tells whether a condition is what is kept beside the table: another process may have changed that.
+func stays(path string, c Condition) bool {
+	kept, err := ReadCondition(path)
+	return err == nil && kept.State == c.State && kept.Reason == c.Reason
 }
 
 // ErrUnknown is what errors.Is finds in an *UnknownError.

@@ -33,6 +33,28 @@ func TestStateOutlivesTheProcess(t *testing.T) {
 	}
 }
 
+// Two processes look after one folder. What one of them sets is kept, whatever it remembers of a state that the other has changed since.
+func TestAStateIsKeptThoughAnotherProcessChangedIt(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/a.db", database)
+	one, _ := refreshed(t, Source{Path: dir})
+	other, _ := refreshed(t, Source{Path: dir})
+	for _, step := range []struct {
+		shelf *Shelf
+		state State
+	}{{one, Degraded}, {other, Healthy}, {one, Degraded}, {other, Suspect}, {other, Healthy}, {one, Healthy}, {other, Degraded}, {one, Healthy}} {
+		if err := step.shelf.SetState("a", step.state, "why"); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadCondition(dir + "/a.db"); err != nil || got.State != step.state {
+			t.Errorf("%+v, %v, want %s", got, err, step.state)
+		}
+		if got, err := step.shelf.Get("a"); err != nil || got.State != step.state {
+			t.Errorf("%+v, %v, want %s", got, err, step.state)
+		}
+	}
+}
+
 func TestDamagedStateIsSuspect(t *testing.T) {
 	for _, content := range []string{"", "{", `{"state":"fine"}`, "\x00\x00\x00"} {
 		dir := t.TempDir()
