@@ -61,16 +61,21 @@ func takeState(ctx context.Context, dir, bucket string, now time.Time) (*claim, 
 	return c, nil
 }
 
-// tryLock waits a moment: whoever asks for a service has the lock while he looks.
-func (c *claim) tryLock(ctx context.Context) (bool, error) {
-	const patience, poll = 2 * time.Second, 20 * time.Millisecond
-	waiting, stop := context.WithTimeout(ctx, patience)
-	defer stop()
-	ok, err := c.lock.TryLockContext(waiting, poll)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return false, nil
+// tryLock waits a moment: whoever asks for a service has the lock while he looks. The tries are counted, not the time: on a busy machine there
+// may be two or three of them in two seconds.
+func (c *claim) tryLock(ctx context.Context) (ok bool, err error) {
+	const tries, poll = 100, 20 * time.Millisecond
+	for range tries {
+		if ok, err = c.lock.TryLock(); ok || err != nil {
+			return ok, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(poll):
+		}
 	}
-	return ok, err
+	return false, nil
 }
 
 func (c *claim) listen(ctx context.Context, note claimed) error {
