@@ -41,7 +41,7 @@ type Bus struct {
 	mu     sync.Mutex
 	closed bool
 	queue  chan Event
-	subs   map[*Subscription]struct{}
+	subs   map[*Subscription]struct{} // nil once the bus has ended them
 }
 
 // NewBus starts a bus. Close it.
@@ -63,7 +63,7 @@ func NewBus(opts Options) *Bus {
 }
 
 // Publish completes the event (id, source, time) and hands it on. It never waits: if the bus cannot keep up with
-// thousands of events, the event is dropped and counted. Publishing on a closed bus does nothing.
+// thousands of events, the event is dropped and counted; progress long before what is kept. Publishing on a closed bus does nothing.
 func (b *Bus) Publish(e Event) {
 	e.SpecVersion, e.Sequence = "1.0", 0
 	if e.ID == "" {
@@ -82,6 +82,10 @@ func (b *Bus) Publish(e Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
+		return
+	}
+	if e.Type == RunProgress && len(b.queue) >= queueLength/2 {
+		b.dropped.Add(1) // the next says more, and the end of a run has room
 		return
 	}
 	select {
@@ -145,7 +149,7 @@ func (b *Bus) deliver() {
 	for s := range b.subs {
 		s.end()
 	}
-	clear(b.subs)
+	b.subs = nil
 }
 
 // keep gives sequence numbers to all events but progress. Without a number an event is still handed on: whoever listens

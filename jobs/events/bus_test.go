@@ -26,6 +26,12 @@ type shelf struct {
 	read   func() // runs when events have been read, before the answer
 }
 
+func (l *shelf) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.broken = err
+}
+
 func (l *shelf) AppendEvents(ctx context.Context, list []Event) error {
 	select {
 	case <-time.After(l.delay):
@@ -208,6 +214,70 @@ func TestEventsWhileTheLogIsRead(t *testing.T) {
 			i++
 		}
 		closeBus(t, b)
+	})
+}
+
+// A log that cannot be read for a moment costs nothing: neither what it has, nor what happens meanwhile.
+func TestEventsWhileTheLogCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &shelf{}
+		b := NewBus(Options{Log: log})
+		all := publish(b, 1, 10)
+		synctest.Wait()
+		log.read = func() {
+			log.read = nil
+			all = append(all, publish(b, 11, 13)...)
+			synctest.Wait()
+			log.fail(errors.New("busy"))
+		}
+		s := b.Subscribe(SubscribeOptions{After: 4})
+		if e, err := s.Next(t.Context()); err == nil {
+			t.Fatalf("%s, though the log cannot be read", e.ID)
+		}
+		log.fail(nil)
+		closeBus(t, b)
+		if d := cmp.Diff(all[4:], drain(t, s)); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+// Who subscribes while the bus ends is told so, and does not wait for ever.
+func TestSubscribingWhileTheBusEnds(t *testing.T) {
+	for range 300 {
+		b := NewBus(Options{})
+		last := make(chan *Subscription)
+		go func() {
+			for {
+				s := b.Subscribe(SubscribeOptions{})
+				select {
+				case <-b.done:
+					last <- s
+					return
+				default:
+				}
+			}
+		}()
+		closeBus(t, b)
+		drain(t, <-last)
+	}
+}
+
+// However fast runs say how far they are, their ends have room.
+func TestProgressLeavesRoomForWhatIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBus(Options{Log: &shelf{delay: time.Minute}})
+		s := b.Subscribe(SubscribeOptions{Buffer: 2 * queueLength, Want: func(e Event) bool { return e.Type != RunProgress }})
+		want := publish(b, 1, 1)
+		synctest.Wait() // it is being kept, which takes a while
+		for range 2 * queueLength {
+			b.Publish(Event{Type: RunProgress})
+		}
+		want = append(want, publish(b, 2, 100)...)
+		closeBus(t, b)
+		if d := cmp.Diff(want, drain(t, s)); d != "" || b.Dropped() == 0 {
+			t.Errorf("%s, %d were dropped", d, b.Dropped())
+		}
 	})
 }
 

@@ -46,10 +46,7 @@ func (b *Bus) Subscribe(opts SubscribeOptions) *Subscription {
 	s.behind = opts.After != 0 && b.log != nil
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	select {
-	case <-b.done:
-		s.ended = true
-	default:
+	if s.ended = b.subs == nil; !s.ended {
 		b.subs[s] = struct{}{}
 	}
 	return s
@@ -162,6 +159,7 @@ func (s *Subscription) catchUp(ctx context.Context) error {
 	defer s.mu.Unlock()
 	if err != nil {
 		s.behind = true
+		s.buffer = merge(nil, s.buffer, true) // the log has what arrived, too, and what comes before it
 		return fmt.Errorf("read events after %d: %w", last, err)
 	}
 	if last > 0 && first > last+1 {
