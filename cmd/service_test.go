@@ -104,7 +104,7 @@ func (s *service) start() error {
 	return nil
 }
 
-// settle waits until a first start has caught up on its jobs: until then whoever asks for the same is refused.
+// settle waits until a first start has caught up on its jobs, and has proved its first backups: until then whoever asks for the same is refused.
 func (s *service) settle() {
 	s.t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -118,7 +118,9 @@ func (s *service) settle() {
 		for _, j := range jobs.Jobs {
 			caughtUp = caughtUp && j.Last != "" && j.State == "scheduled"
 		}
-		if caughtUp {
+		var fleet struct{ Active []any } // what follows from a run has begun before it ends
+		apiClient{s.t, s}.must(http.MethodGet, "/api/admin/fleet", "", time.Minute, &fleet)
+		if caughtUp && len(fleet.Active) == 0 {
 			return
 		}
 	}

@@ -119,7 +119,7 @@ func (s *visitor) send(method, url, body string, want int) []byte {
 	return data
 }
 
-// settle waits until a first start has caught up on its jobs: until then whoever asks for the same is refused.
+// settle waits until a first start has caught up on its jobs, and has proved its first backups: until then whoever asks for the same is refused.
 func (s *visitor) settle() {
 	s.t.Helper()
 	for {
@@ -131,7 +131,9 @@ func (s *visitor) settle() {
 		for _, j := range jobs.Jobs {
 			caughtUp = caughtUp && j.Last != "" && j.State == "scheduled"
 		}
-		if caughtUp {
+		var fleet struct{ Active []any } // what follows from a run has begun before it ends
+		decode(s.t, s.get(s.base+"/api/admin/fleet", 200), &fleet)
+		if caughtUp && len(fleet.Active) == 0 {
 			return
 		}
 		runtime.Gosched()

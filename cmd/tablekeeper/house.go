@@ -20,6 +20,7 @@ import (
 	"tablekeeper/jobs"
 	"tablekeeper/jobs/events"
 	"tablekeeper/jobs/history"
+	"tablekeeper/jobs/schedule"
 	"tablekeeper/storage/bucket"
 )
 
@@ -35,8 +36,9 @@ type house struct {
 	bus     *events.Bus
 	runner  *jobs.Runner
 	watch   *watch
-	since   time.Time // when the service began; zero for a command
-	works   []string  // the functions that the runner has
+	since   time.Time      // when the service began; zero for a command
+	works   []string       // the functions that the runner has
+	planned []schedule.Job // what the service does by itself
 
 	refreshing sync.Mutex
 	refreshed  time.Time
@@ -45,12 +47,13 @@ type house struct {
 // houseOptions are what differs between a service and a command.
 type houseOptions struct {
 	service bool
+	planned []schedule.Job
 	watch   *watch // nil: nobody watches
 }
 
 // openHouse builds the house on a fleet. Close it.
 func (p *program) openHouse(ctx context.Context, f *fleet, opts houseOptions) (h *house, err error) {
-	h = &house{fleet: f, now: p.now, watch: opts.watch, refreshed: p.now()}
+	h = &house{fleet: f, now: p.now, watch: opts.watch, planned: opts.planned, refreshed: p.now()}
 	if opts.service {
 		h.since = p.now()
 	}

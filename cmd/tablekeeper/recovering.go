@@ -52,11 +52,18 @@ func (r *recoverer) Run(ctx context.Context, e recovery.Event, table string, p f
 	return entry, err
 }
 
-// recorded forgets the reports of recoveries that are in the history now.
+// recorded does what follows from a run whose end is in the history.
 func (h *house) recorded(run history.Run) {
-	if run.Function != "recover" {
-		return
+	switch run.Function {
+	case "recover":
+		h.forgetTold(run)
+	case "backup":
+		h.proveFirst(run)
 	}
+}
+
+// forgetTold forgets the reports of recoveries that are in the history now.
+func (h *house) forgetTold(run history.Run) {
 	for _, e := range run.Entries {
 		var report struct{ Recoveries []string }
 		t, err := h.shelf.Get(e.Table)
@@ -83,22 +90,6 @@ func (h *house) tellUntold(ctx context.Context) {
 			h.log.Error("a recovery is not recorded yet", "table", t.Name, "error", err)
 		}
 	}
-}
-
-// backUpSoon has a service back up a table whose pages have moved: single pages can come only from a backup that has them in their places.
-func (h *house) backUpSoon(table string) {
-	if h.since.IsZero() {
-		return
-	}
-	go func() {
-		event, err := encodeEvent(map[string]any{"tables": []string{table}})
-		if err == nil {
-			_, err = h.runner.Invoke(context.Background(), jobs.Invocation{Function: "backup", Event: event, Type: jobs.Async, Trigger: jobs.TriggerHotPath, Actor: "recover"})
-		}
-		if err != nil {
-			h.log.Warn("recovered table is backed up at its next schedule only", "table", table, "error", err)
-		}
-	}()
 }
 
 func (h *house) publish(kind, table, detail string) {

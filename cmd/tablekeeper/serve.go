@@ -45,7 +45,7 @@ func (p *program) serve(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, hold.Close()) }()
 	f.resume(ctx)
-	h, err := p.openHouse(ctx, f, houseOptions{service: true})
+	h, err := p.openHouse(ctx, f, houseOptions{service: true, planned: planned})
 	if err != nil {
 		return err
 	}

@@ -226,9 +226,19 @@ func (a *attempt) unchanged(detail string) error {
 	return nil
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // remember keeps the record. If that fails the backup is none the worse: the next run reads the table again.
 func (a *attempt) remember() {
 	a.record.Token, a.record.Confirmed = string(a.token), a.Now().UTC()
+	if before, err := shelf.ReadRecord(a.table.Path); err == nil && before.Table == a.record.Table && before.Bucket == a.record.Bucket {
+		a.record.LastProved = later(before.LastProved, before.Proved)
+	}
 	if err := shelf.WriteRecord(a.table.Path, a.record); err != nil {
 		a.note("the backup is not remembered, so that the next run will read the table again: " + err.Error())
 	}

@@ -103,6 +103,7 @@ type Record struct {
 	Created    time.Time `json:"created"`               // when the backup was made
 	Confirmed  time.Time `json:"confirmed"`             // when the table was last seen to equal it
 	Proved     time.Time `json:"proved,omitzero"`       // when a drill last restored it
+	LastProved time.Time `json:"last_proved,omitzero"`  // when a drill last restored a backup before it
 	Distrust   string    `json:"distrust,omitempty"`    // why it must not be relied on, "" if nothing is known
 }
 

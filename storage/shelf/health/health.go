@@ -111,6 +111,9 @@ func judge(t shelf.Table, stats table.Stats, err error, now time.Time) Report {
 
 func (r *Report) remember(record shelf.Record, now time.Time) {
 	r.LastBackup, r.Backup, r.LastProved = record.Created, record.Key, record.Proved
+	if record.LastProved.After(r.LastProved) {
+		r.LastProved = record.LastProved
+	}
 	if !record.Confirmed.IsZero() { // the other may be the time in its key, which can lie ahead
 		r.LastBackup = record.Confirmed
 	}
@@ -136,6 +139,8 @@ func (r *Report) judgeBackup(record shelf.Record, err error, rpo time.Duration, 
 		r.Health, r.Reason = Overdue, "the last backup bears a time in the future: the clock was wrong then, or is now"
 	case rpo > 0 && now.Sub(r.LastBackup) > rpo:
 		r.Health, r.Reason = Overdue, "the last backup is older than "+span(rpo)
+	case record.Proved.IsZero() && !record.LastProved.IsZero():
+		r.Health, r.Reason = Unproved, "no drill has restored the newest backup yet"
 	case record.Proved.IsZero():
 		r.Health, r.Reason = Unproved, "no drill has restored the backup yet"
 	default:
