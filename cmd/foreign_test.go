@@ -190,13 +190,16 @@ func (w *told) Write(p []byte) (int, error) {
 func startWriter(t *testing.T, path string) (stop func() []string) {
 	t.Helper()
 	const script = `
-import sqlite3, sys
+import signal, sqlite3, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests are run in the background of a shell
 db = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
 n = 0
 while True:
     n += 1
     db.execute("INSERT INTO acknowledged VALUES (?)", (n,))
     print(n, flush=True)
+    if n % 20 == 0:
+        time.sleep(0.005)  # SQLite's locks have no queue
 `
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -204,7 +207,7 @@ while True:
 	out, errs := told{begun: make(chan struct{})}, bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 30 * time.Second
+	cmd.WaitDelay = time.Minute
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
