@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -200,10 +199,13 @@ func foreignWriter(t *testing.T, path string) (acked func() int) {
 			}
 		}
 	}()
-	<-begun
+	select {
+	case <-begun:
+	case <-done:
+		t.Fatal("the other process never wrote")
+	}
 	return func() int {
 		must(t, stdin.Close())
-		_, _ = io.Copy(io.Discard, stdout)
 		<-done
 		_ = cmd.Wait()
 		return lines

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"tablekeeper/storage/needtest"
 )
@@ -16,7 +17,7 @@ import (
 func sqliteShell(t *testing.T, path string, statements ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), needtest.Program(t, "sqlite3"), "-bail", path)
-	cmd.Stdin = strings.NewReader(".timeout 20000\n" + strings.Join(statements, "\n") + "\n")
+	cmd.Stdin = strings.NewReader(".timeout 120000\n" + strings.Join(statements, "\n") + "\n")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("sqlite3: %v: %s", err, out)
@@ -30,6 +31,7 @@ func TestStrangerWritesToo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	opts := quietOwned
 	opts.CheckpointBytes = 64 << 10
+	opts.BusyTimeout = 2 * time.Minute // SQLite's locks have no queue, and neither of the two rests
 	table := openOwned(t, path, opts)
 	writeOwned(t, table, "CREATE TABLE t(id INTEGER PRIMARY KEY, who TEXT, v BLOB)")
 	rounds, ours := 8, 200
@@ -56,7 +58,7 @@ func TestStrangerWritesToo(t *testing.T) {
 				statements = append(statements, "INSERT INTO t(who, v) VALUES('shell', randomblob(3000));")
 			}
 			mode := []string{"PASSIVE", "FULL", "RESTART", "TRUNCATE"}[round%4]
-			sqliteShell(t, path, append(statements, ".timeout 1", "PRAGMA wal_checkpoint("+mode+");", ".timeout 20000", "DELETE FROM t WHERE id % 50 = 0 AND who = 'none';")...)
+			sqliteShell(t, path, append(statements, ".timeout 1", "PRAGMA wal_checkpoint("+mode+");", ".timeout 120000", "DELETE FROM t WHERE id % 50 = 0 AND who = 'none';")...)
 		}
 	})
 	for range ours {
