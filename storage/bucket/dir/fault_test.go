@@ -22,11 +22,19 @@ type script struct {
 	fail int // -1: none
 	dies bool
 	log  []string
+
+	meanwhile func() // done before call number fail, which then goes well
 }
 
 func (s *script) step(format string, args ...any) error {
 	n := len(s.log)
 	s.log = append(s.log, fmt.Sprintf(format, args...))
+	if s.meanwhile != nil {
+		if n == s.fail {
+			s.meanwhile()
+		}
+		return nil
+	}
 	if s.fail >= 0 && (n == s.fail || s.dies && n > s.fail) {
 		return errDisk
 	}

@@ -142,7 +142,7 @@ func (l *lister) smallest(folder, last string) ([]string, error) {
 			return names.sorted(), nil
 		}
 		if err != nil {
-			return nil, ignoreNotFolder(err)
+			return nil, ignoreMissing(ignoreNotFolder(err)) // a folder that was removed says so only when it is read
 		}
 	}
 }
