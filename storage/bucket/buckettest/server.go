@@ -5,11 +5,13 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,7 +35,7 @@ type Server struct {
 }
 
 // patience is how long a server may take to answer or to end.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // StartMinIO starts a MinIO server, which ends with the test.
 func StartMinIO(t testing.TB) *Server {
@@ -93,13 +95,19 @@ func (s *Server) start(command func(address string) *exec.Cmd, health string) {
 	s.client = core
 }
 
+// freeAddress is one that nobody listens on. No system gives its port to somebody who asks for any: one of those may be taken a moment later.
 func freeAddress(t testing.TB) string {
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+mathrand.IntN(10000)))
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+		if err == nil {
+			_ = l.Close()
+			return address
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (s *Server) run(cmd *exec.Cmd, health string) (*lockedBuffer, error) {
