@@ -52,7 +52,7 @@ func newWard(t *testing.T, rows int) *ward {
 func (w *ward) own() {
 	w.T.Helper()
 	handle, err := w.Shelf.Own(w.T.Context(), owned, w.Path(owned), shelf.OwnOptions{
-		Table:   table.Options{Idle: time.Hour, ProbeEvery: 20 * time.Millisecond, RecoverWait: 30 * time.Second},
+		Table:   table.Options{Idle: time.Hour, ProbeEvery: 20 * time.Millisecond, RecoverWait: 5 * time.Minute},
 		Recover: w.recover, Backoff: func(int) time.Duration { return time.Millisecond },
 	})
 	w.Must(err)
@@ -75,7 +75,7 @@ func (w *ward) next() (Entry, error) {
 	w.T.Helper()
 	select {
 	case <-w.changed:
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		w.T.Fatal("no recovery")
 	}
 	w.mu.Lock()

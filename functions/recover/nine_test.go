@@ -42,7 +42,7 @@ func newClinic(t *testing.T) *clinic {
 	c.function = New(Config{Shelf: c.Shelf, Sources: []Source{{Catalogue: c.Catalogue, Bucket: functionstest.BucketName}}, Now: c.Now})
 	for name, schema := range stores.Schemas() {
 		handle, err := c.Shelf.Own(t.Context(), name, c.Path(name), shelf.OwnOptions{
-			Table:  table.Options{Idle: time.Hour, ProbeEvery: 20 * time.Millisecond, RecoverWait: 30 * time.Second},
+			Table:  table.Options{Idle: time.Hour, ProbeEvery: 20 * time.Millisecond, RecoverWait: 5 * time.Minute},
 			Schema: []string{schema}, Recover: c.recover, Backoff: func(int) time.Duration { return time.Millisecond },
 		})
 		c.Must(err)
@@ -247,7 +247,7 @@ func (c *clinic) injure(p *patient, name string, do func(*clinic, string)) Entry
 	var entry Entry
 	select {
 	case entry = <-c.ended:
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		t.Fatalf("%s, %s: no recovery", p.name, name)
 	}
 	for range 2 {

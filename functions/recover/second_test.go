@@ -28,7 +28,7 @@ func (w *ward) moments(at func(n int, moment string)) {
 	}}
 	w.Must(w.Shelf.CloseOwned())
 	handle, err := w.Shelf.Own(w.T.Context(), owned, w.Path(owned), shelf.OwnOptions{
-		Table: table.Options{Idle: time.Hour, ProbeEvery: -1, RecoverWait: 30 * time.Second},
+		Table: table.Options{Idle: time.Hour, ProbeEvery: -1, RecoverWait: 5 * time.Minute},
 		Recover: func(ctx context.Context, name string, r table.Report) error {
 			entry, err := w.function.Run(ctx, Event{Table: name, Reason: string(r.Cause), Force: true}, name, phases)
 			w.mu.Lock()
