@@ -62,8 +62,13 @@ func makeStateDir(path string) (tidy func(), err error) {
 	}, nil
 }
 
-// put makes the file the one at the destination.
+// put makes the file the one at the destination. To fetch it may have taken hours, in which somebody else may have put something there.
 func (r *restore) put(ctx context.Context, file string, m archive.Manifest, p functions.Progress) error {
+	if !r.force {
+		if err := vacant(r.path, false); err != nil {
+			return err
+		}
+	}
 	if r.path == r.table.Path {
 		if owned := r.Shelf.Owned(r.table.Name); owned != nil {
 			return r.putOwned(ctx, owned, file, m, p)

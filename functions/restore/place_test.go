@@ -126,3 +126,31 @@ func TestOutput(t *testing.T) {
 		t.Errorf("%+v, %v", entry, err)
 	}
 }
+
+// What comes to the place while the backup is fetched is not replaced either, unless it may be.
+func TestAFileThatComesMeanwhileStays(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 10)
+	f.Backup("app")
+	for _, force := range []bool{false, true} {
+		out := filepath.Join(t.TempDir(), "out.db")
+		p := functions.Progress{Phase: func(phase string) func(int64) {
+			if phase == "check" {
+				f.Must(os.WriteFile(out, []byte("somebody's"), 0o600))
+			}
+			return func(int64) {}
+		}}
+		entry, err := function(f).Run(t.Context(), Event{Table: "app", Output: out, Force: force}, "app", p)
+		text, readErr := os.ReadFile(out)
+		f.Must(readErr)
+		switch {
+		case force && (err != nil || entry.Quarantine == ""):
+			t.Errorf("%+v, %v", entry, err)
+		case !force && (entry.Reason != "destination_exists" || string(text) != "somebody's"):
+			t.Errorf("%+v, %v; the file has %.20q now", entry, err, text)
+		}
+		if entries, err := os.ReadDir(filepath.Dir(out)); !force && (err != nil || len(entries) != 1) {
+			t.Errorf("beside it: %v, %v", entries, err)
+		}
+	}
+}

@@ -142,6 +142,7 @@ type restore struct {
 	entry *Entry
 	want  choice
 	full  bool        // check what a drill has proved, too
+	force bool        // replace what is at the destination
 	table shelf.Table // zero if it is not on the shelf, nor has a place there
 	held  *table.Held // the lock of the destination, nil if nobody has taken it for us
 	path  string      // the destination
@@ -152,7 +153,7 @@ func (f *Function) begin(ctx context.Context, event Event, entry *Entry) (*resto
 	if err != nil {
 		return nil, err
 	}
-	r := &restore{Function: f, entry: entry, want: want, full: event.FullCheck}
+	r := &restore{Function: f, entry: entry, want: want, full: event.FullCheck, force: event.Force}
 	if err := r.aim(event); err != nil {
 		return nil, err
 	}
@@ -185,7 +186,7 @@ func (r *restore) aim(event Event) error {
 	if err != nil {
 		return &functions.Failure{Err: err, Final: true, Try: "restore it to a file: -o PATH"}
 	}
-	r.path, r.held = t.Path, r.Held.Of(t.Name)
+	r.path, r.held, r.force = t.Path, r.Held.Of(t.Name), true
 	return nil
 }
 
