@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tablekeeper/storage/archive"
 	"tablekeeper/storage/bucket"
+	"tablekeeper/storage/shelf"
 	"tablekeeper/storage/table"
 )
 
@@ -117,5 +120,35 @@ func TestEntryIsFlatInAReport(t *testing.T) {
 	want := `{"table":"a","status":"failed","reason":"bucket_unreachable","detail":"bucket cannot be reached now","duration_ms":1,"blocked_ms":0,"retried":0,"key":""}`
 	if string(text) != want {
 		t.Errorf("%s", text)
+	}
+}
+
+// silent is a bucket that takes a mark and never answers.
+type silent struct{}
+
+func (silent) MarkFailed(ctx context.Context, _ archive.Key, _ time.Time) error {
+	<-ctx.Done()
+	return fmt.Errorf("mark: %w", context.Cause(ctx))
+}
+
+// What happens even if the context has ended does not hold up a shutdown for ever, and keeps what it can.
+func TestAnAccusationEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	key, err := archive.ParseKey("app/20261122T100000.000Z-00000000.db.zst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shelf.WriteRecord(path, shelf.Record{Table: "app", Bucket: "b", Key: key.String()}); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := Accuse(ctx, silent{}, path, "b", key, time.Now(), archive.ErrSum); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+	})
+	if record, err := shelf.ReadRecord(path); err != nil || record.Distrust == "" {
+		t.Errorf("%+v, %v", record, err)
 	}
 }

@@ -24,10 +24,15 @@ type Accuser interface {
 	MarkFailed(ctx context.Context, key archive.Key, at time.Time) error
 }
 
+// accusing bounds what is done after a context may have ended: the tags of all older backups may have to be looked at.
+const accusing = 2 * time.Minute
+
 // Accuse makes it known that a backup is bad: in the bucket, so that older ones stay, and in the table's record, so that the
 // table is not taken for unchanged since a backup that is none. It happens even if ctx has ended.
 func Accuse(ctx context.Context, in Accuser, path, bucket string, key archive.Key, at time.Time, cause error) error {
-	mark := in.MarkFailed(context.WithoutCancel(ctx), key, at)
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), accusing)
+	defer cancel()
+	mark := in.MarkFailed(whole, key, at)
 	if BadBackup(mark) {
 		mark = nil // it is gone altogether
 	}
