@@ -9,6 +9,7 @@ import (
 
 	"tablekeeper/infra/admin"
 	"tablekeeper/infra/alerts"
+	"tablekeeper/jobs/history"
 )
 
 // openAlerts opens the alerts' channels; nil if none is configured.
@@ -22,7 +23,7 @@ func (h *house) openAlerts(ctx context.Context) (*alerts.Service, error) {
 		return nil, err
 	}
 	opts := alerts.Options{Folder: folder, Bus: h.bus, Contact: cfg.Push.Contact, PushToPrivate: cfg.Push.AllowPrivate, PushURL: dashboardURL(h.cfg, h.cfg.Listen),
-		Timing: alerts.Timing{Repeat: time.Duration(cfg.Repeat)}, Now: h.now, Logger: h.log}
+		Timing: alerts.Timing{Repeat: time.Duration(cfg.Repeat)}, Entries: h.entriesOf, Now: h.now, Logger: h.log}
 	for _, w := range cfg.Webhooks {
 		secret, err := readSecret(w.SecretFile)
 		if err != nil {
@@ -41,6 +42,12 @@ func (h *house) openAlerts(ctx context.Context) (*alerts.Service, error) {
 		return nil, usage("correct alerts: in tablekeeper.yaml; see docs/configuration.md", "%w", err)
 	}
 	return s, nil
+}
+
+// entriesOf are all entries of a run.
+func (h *house) entriesOf(ctx context.Context, run string) ([]history.Entry, error) {
+	full, err := h.history.Get(ctx, run)
+	return full.Entries, err
 }
 
 func readSecret(file string) (string, error) {

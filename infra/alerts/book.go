@@ -32,7 +32,6 @@ type Alert struct {
 	Since    time.Time         `json:"since"`
 	Changed  time.Time         `json:"changed"`
 	Told     time.Time         `json:"told,omitzero"`  // when it was last told
-	Known    int               `json:"known"`          // members it had then
 	Times    int               `json:"times"`          // how often it was told
 	Ended    time.Time         `json:"ended,omitzero"` // when the last member went
 	Hint     string            `json:"hint,omitempty"`
@@ -45,6 +44,7 @@ type Member struct {
 	Table    string `json:"table,omitempty"`
 	Reason   string `json:"reason"`
 	Detail   string `json:"detail,omitempty"`
+	Told     bool   `json:"told,omitempty"`
 }
 
 // Notice is what a channel is told.
@@ -231,6 +231,7 @@ func (b *book) raise(now time.Time, key string, severity Severity, m Member, hin
 		b.alerts[key] = a
 	}
 	a.Ended, a.Changed = time.Time{}, now
+	m.Told = a.Members[id].Told
 	a.Members[id] = m
 	a.Hint, a.RunID = cmp.Or(hint, a.Hint), cmp.Or(runID, a.RunID)
 }
@@ -261,20 +262,47 @@ func (b *book) due(now time.Time) []Notice {
 	b.once = nil
 	for _, key := range slices.Sorted(maps.Keys(b.alerts)) {
 		a := b.alerts[key]
+		a.Since, a.Told, a.Ended = notAfter(a.Since, now), notAfter(a.Told, now), notAfter(a.Ended, now)
 		state := a.state(now, b.timing)
 		switch {
 		case !a.Ended.IsZero() && a.Told.IsZero():
 			delete(b.alerts, key)
 		case state != "":
 			notices = append(notices, a.notice(state))
-			a.Told, a.Known = now, len(a.Members)
-			a.Times++
+			a.told(now)
 		}
 		if state == Resolved {
 			delete(b.alerts, key)
 		}
 	}
 	return notices
+}
+
+// notAfter brings a time back that was put down before the clock was set back: nobody waits for it to come again.
+func notAfter(t, now time.Time) time.Time {
+	if t.After(now) {
+		return now
+	}
+	return t
+}
+
+func (a *Alert) told(now time.Time) {
+	a.Told = now
+	a.Times++
+	for id, m := range a.Members {
+		m.Told = true
+		a.Members[id] = m
+	}
+}
+
+// grown tells whether there are members that were not told.
+func (a *Alert) grown() bool {
+	for _, m := range a.Members {
+		if !m.Told {
+			return true
+		}
+	}
+	return false
 }
 
 // next is when due has something to say again; zero if nothing is known.
@@ -294,7 +322,7 @@ func (a *Alert) when(t Timing) time.Time {
 		return a.Ended.Add(t.Gather)
 	case a.Told.IsZero():
 		return a.Since.Add(t.Gather)
-	case len(a.Members) > a.Known:
+	case a.grown():
 		return a.Told.Add(t.Grown)
 	}
 	return a.Told.Add(t.Repeat)
@@ -307,7 +335,7 @@ func (a *Alert) state(now time.Time, t Timing) string {
 		return ""
 	case !a.Ended.IsZero():
 		return Resolved
-	case a.Told.IsZero() || len(a.Members) > a.Known:
+	case a.Told.IsZero() || a.grown():
 		return Firing
 	}
 	return Repeated

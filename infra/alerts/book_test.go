@@ -118,6 +118,18 @@ func TestGrowthIsToldAgain(t *testing.T) {
 	}
 }
 
+// A table that joins as another leaves is news, too.
+func TestATableInTheStead(t *testing.T) {
+	b := newBook(Timing{})
+	b.apply(ended(t, start, "backup", [3]string{"a", "failed", "no_space"}, [3]string{"b", "failed", "no_space"}))
+	one(t, b.due(start.Add(10*time.Second)))
+	b.apply(ended(t, start.Add(time.Minute), "backup", [3]string{"c", "failed", "no_space"}, [3]string{"a", "backed_up", ""}))
+	if n := one(t, b.due(start.Add(6*time.Minute))); n.State != Firing || n.Title != "backup fails: no space (b and 1 more)" {
+		t.Errorf("%+v", n)
+	}
+	none(t, b.due(start.Add(3*time.Hour)))
+}
+
 func TestCorruptionUntilRecovered(t *testing.T) {
 	b := newBook(Timing{})
 	b.apply(events.Event{Type: corruptionDetected, Subject: "a", Time: start, Data: json.RawMessage(`{"detail":"page 7"}`)})

@@ -19,7 +19,7 @@ type heartbeat struct {
 	client    *http.Client
 	url       string
 	functions []string
-	running   string // id of the run whose start was told
+	running   map[string]bool // ids of the runs whose start was told
 	stages    chan string
 }
 
@@ -31,7 +31,7 @@ func newHeartbeat(h Heartbeat) (*heartbeat, error) {
 	if len(functions) == 0 {
 		functions = []string{"backup"}
 	}
-	return &heartbeat{client: guardedClient(h.AllowPrivate, 10*time.Second), url: h.URL, functions: functions, stages: make(chan string, 16)}, nil
+	return &heartbeat{client: guardedClient(h.AllowPrivate, 10*time.Second), url: h.URL, functions: functions, running: map[string]bool{}, stages: make(chan string, 16)}, nil
 }
 
 // The stages of a ping.
@@ -41,27 +41,44 @@ const (
 	done    = ""
 )
 
+// stale is the age from which a ping would say what is true no more: after a start the past is read.
+const stale = 24 * time.Hour
+
 // hear turns an event into a ping. The start of a run is told by its first progress.
-func (h *heartbeat) hear(e events.Event) {
+func (h *heartbeat) hear(e events.Event, now time.Time) {
 	var said jobs.Outcome // a progress event has the same names
 	if json.Unmarshal(e.Data, &said) != nil || !slices.Contains(h.functions, said.Function) {
 		return
 	}
+	running := h.running[said.RunID]
+	if e.Type != events.RunProgress {
+		delete(h.running, said.RunID)
+	}
 	stage := done
 	switch {
-	case e.Type == events.RunProgress && h.running == said.RunID:
+	case now.Sub(e.Time) > stale || said.Status == history.Cancelled || e.Type == events.RunProgress && running:
 		return
 	case e.Type == events.RunProgress:
 		stage = started
-	case said.Status == history.Cancelled:
-		return
+		h.running[said.RunID] = true
 	case e.Type == jobs.EventType(said.Function, true):
 		stage = failed
 	}
-	h.running = said.RunID
-	select {
-	case h.stages <- stage:
-	default: // the receiver hangs; it will hear of a later run
+	h.tell(stage)
+}
+
+// tell hands a stage on. While the receiver hangs the newest are kept: it is the end of a run that counts.
+func (h *heartbeat) tell(stage string) {
+	for {
+		select {
+		case h.stages <- stage:
+			return
+		default:
+		}
+		select {
+		case <-h.stages:
+		default:
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ func TestHeartbeat(t *testing.T) {
 		said(events.RunProgress, "backup", "2", ""), said(bad, "backup", "2", history.Partial),
 		said(bad, "backup", "3", history.Cancelled),
 	} {
-		h.hear(e)
+		h.hear(e, e.Time)
 	}
 	close(h.stages)
 	for stage := range h.stages {
@@ -56,5 +56,43 @@ func TestHeartbeat(t *testing.T) {
 		if got[i] != want[i] {
 			t.Errorf("pinged %q, want %q", got, want)
 		}
+	}
+}
+
+// Two runs at a time are two starts; a receiver that hangs hears of the end when it is back; what was long ago is not pinged.
+func TestHeartbeatOfManyRuns(t *testing.T) {
+	h, err := newHeartbeat(Heartbeat{URL: "https://example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	hear := func(kind, run string, at time.Time) {
+		data, err := json.Marshal(jobs.Outcome{Function: "backup", RunID: run})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.hear(events.Event{Type: kind, Data: data, Time: at}, now)
+	}
+	for range 50 {
+		hear(events.RunProgress, "1", now)
+		hear(events.RunProgress, "2", now)
+	}
+	if n := len(h.stages); n != 2 {
+		t.Errorf("%d starts of 2 runs", n)
+	}
+	hear(jobs.EventType("backup", true), "0", now.Add(-30*24*time.Hour))
+	if n := len(h.stages); n != 2 {
+		t.Error("a failure of last month is pinged")
+	}
+	for range 50 {
+		hear(jobs.EventType("backup", false), "1", now)
+	}
+	hear(jobs.EventType("backup", true), "2", now)
+	last := ""
+	for range len(h.stages) {
+		last = <-h.stages
+	}
+	if last != failed {
+		t.Errorf("the last ping is %q", last)
 	}
 }

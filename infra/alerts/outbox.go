@@ -129,8 +129,13 @@ func (o *outbox) save(ctx context.Context, s state, deliveries []Delivery) error
 		return err
 	}
 	for _, d := range deliveries {
-		_, err := tx.ExecContext(ctx, "INSERT INTO deliveries (id, channel, body, status, created, next) VALUES (?,?,?,?,?,?)",
-			d.ID, d.Channel, string(d.Body), Pending, d.Created.UnixMilli(), d.Next.UnixMilli())
+		// What was to be told before goes first. It may have to wait for its next attempt: it is made now.
+		_, err := tx.ExecContext(ctx, "UPDATE deliveries SET next = min(next, ?1) WHERE status = 'pending' AND channel = ?2 AND "+keyOfBody+" = ?3 ->> '$.data.key'",
+			d.Next.UnixMilli(), d.Channel, string(d.Body))
+		if err == nil {
+			_, err = tx.ExecContext(ctx, "INSERT INTO deliveries (id, channel, body, status, created, next) VALUES (?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
+				d.ID, d.Channel, string(d.Body), Pending, d.Created.UnixMilli(), d.Next.UnixMilli())
+		}
 		if err != nil {
 			return err
 		}
@@ -143,14 +148,22 @@ func newDelivery(channel string, body []byte, now time.Time) (Delivery, error) {
 	return Delivery{ID: id.String(), Channel: channel, Body: body, Status: Pending, Created: now, Next: now}, err
 }
 
+// keyOfBody is the key of the alert that a delivery is about.
+const keyOfBody = "body ->> '$.data.key'"
+
+// firsts are a channel's pending deliveries that none of the same alert comes before: that it is over must not arrive before that it began.
+const firsts = "id IN (SELECT min(id) FROM deliveries WHERE status = 'pending' AND channel = ?1 GROUP BY " + keyOfBody + ")"
+
 // due returns a channel's pending deliveries whose time has come, oldest first, and when the next one's comes.
 func (o *outbox) due(ctx context.Context, channel string, now time.Time, limit int) (ready []Delivery, next time.Time, err error) {
-	ready, err = o.query(ctx, "WHERE status = 'pending' AND channel = ? AND next <= ? ORDER BY next, id LIMIT ?", channel, now.UnixMilli(), limit)
+	// No wait is so long as to lie beyond the end: then the clock was set back.
+	from, end := now.UnixMilli(), now.Add(retries[len(retries)-1]+time.Hour).UnixMilli()
+	ready, err = o.query(ctx, "WHERE "+firsts+" AND (next <= ?2 OR next > ?3) ORDER BY next, id LIMIT ?4", channel, from, end, limit)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
 	var ms sql.NullInt64
-	err = o.db.QueryRowContext(ctx, "SELECT min(next) FROM deliveries WHERE status = 'pending' AND channel = ? AND next > ?", channel, now.UnixMilli()).Scan(&ms)
+	err = o.db.QueryRowContext(ctx, "SELECT min(next) FROM deliveries WHERE "+firsts+" AND next > ?2", channel, from).Scan(&ms)
 	if ms.Valid {
 		next = time.UnixMilli(ms.Int64)
 	}

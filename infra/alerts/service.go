@@ -3,6 +3,7 @@ package alerts
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"tablekeeper/jobs"
 	"tablekeeper/jobs/events"
+	"tablekeeper/jobs/history"
 )
 
 // Options of a Service. Folder and Bus are required.
@@ -26,8 +29,10 @@ type Options struct {
 	// PushToPrivate lets push messages go to addresses that are not public.
 	PushToPrivate bool
 	Timing        Timing
-	Now           func() time.Time // default time.Now
-	Logger        *slog.Logger     // default: discards
+	// Entries are all entries of a run: the event at the end of a large one has only some. nil: those have to do.
+	Entries func(ctx context.Context, runID string) ([]history.Entry, error)
+	Now     func() time.Time // default time.Now
+	Logger  *slog.Logger     // default: discards
 }
 
 // Service tells. Run does the work; the other methods may be called from anywhere.
@@ -40,10 +45,13 @@ type Service struct {
 	now        func() time.Time
 	log        *slog.Logger
 	source     string
+	entries    func(ctx context.Context, runID string) ([]history.Entry, error)
 
 	mu       sync.Mutex
 	book     *book
-	sequence int64 // of the last event in the book
+	sequence int64      // of the last event in the book
+	unsaved  bool       // the book has what the outbox does not know
+	unkept   []Delivery // what the outbox had no room for
 }
 
 // PushChannel is the name of the web push channel.
@@ -56,7 +64,7 @@ func New(ctx context.Context, opts Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{bus: opts.Bus, box: box, channels: map[string]*worker{}, now: opts.Now, log: opts.Logger, source: events.DefaultSource,
-		book: newBook(opts.Timing)}
+		entries: opts.Entries, book: newBook(opts.Timing)}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -127,11 +135,9 @@ func (s *Service) add(name string, ch channel, err error) error {
 
 // Run listens and sends until ctx ends, then closes the outbox.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.box.prune(ctx, s.now()); err != nil {
-		s.log.Warn("old deliveries were not removed", "error", err)
-	}
 	var working sync.WaitGroup
 	working.Go(func() { s.listen(ctx) })
+	working.Go(func() { s.tidy(ctx) })
 	for _, w := range s.channels {
 		working.Go(func() { w.run(ctx) })
 	}
@@ -142,96 +148,150 @@ func (s *Service) Run(ctx context.Context) error {
 	return s.box.close()
 }
 
-// listen takes events into the book, and tells what is due.
+const (
+	longest = time.Hour
+	// again is when what the disk refused is tried once more.
+	again = 10 * time.Second
+	// patience is how long a part of the past may take to be read.
+	patience = time.Minute
+	// tidied is how often old deliveries are forgotten.
+	tidied = 24 * time.Hour
+)
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (s *Service) tidy(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := s.box.prune(ctx, s.now()); err != nil && ctx.Err() == nil {
+			s.log.Warn("old deliveries were not removed", "error", err)
+		}
+		pause(ctx, tidied)
+	}
+}
+
+// listen takes events into the book, and tells what is due. While there is more to read nothing is told: what is over by the end of it was
+// never told.
 func (s *Service) listen(ctx context.Context) {
 	sub := s.bus.Subscribe(events.SubscribeOptions{After: cmp.Or(s.sequence, events.FromStart)})
 	defer sub.Close()
-	taken := make(chan events.Event)
-	var reading sync.WaitGroup
-	defer reading.Wait()
-	reading.Go(func() {
-		defer close(taken)
-		for {
-			e, err := sub.Next(ctx)
-			if err != nil {
-				return
-			}
-			select {
-			case taken <- e:
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
 	for {
-		timer := time.NewTimer(s.untilNext())
-		select {
-		case e, open := <-taken:
-			if !open {
-				timer.Stop()
-				return
-			}
-			s.take(e)
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
+		wait := patience
+		if !sub.Behind() {
+			wait = s.untilNext()
 		}
-		timer.Stop()
+		waiting, stop := context.WithTimeout(ctx, wait)
+		e, err := sub.Next(waiting)
+		cut := waiting.Err() != nil
+		stop()
+		switch {
+		case ctx.Err() != nil || errors.Is(err, events.ErrClosed):
+			return
+		case err == nil:
+			s.take(ctx, e)
+			if sub.Behind() {
+				continue
+			}
+		case !cut:
+			s.log.Error("events were not read; they are asked for again", "error", err)
+			pause(ctx, again)
+		}
 		s.tell(ctx)
 	}
 }
 
-const longest = time.Hour
-
+// untilNext is how long there is nothing to do unless something happens.
 func (s *Service) untilNext() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := s.book.next()
-	if at.IsZero() {
-		return longest
+	wait := longest
+	if s.unsaved {
+		wait = again
 	}
-	return min(max(at.Sub(s.now()), 10*time.Millisecond), longest)
+	if at := s.book.next(); !at.IsZero() {
+		wait = min(wait, max(at.Sub(s.now()), 10*time.Millisecond))
+	}
+	return wait
 }
 
-func (s *Service) take(e events.Event) {
+func (s *Service) take(ctx context.Context, e events.Event) {
 	for _, h := range s.heartbeats {
-		h.hear(e)
+		h.hear(e, s.now())
 	}
+	if e.Type == events.RunProgress {
+		return
+	}
+	e = s.complete(ctx, e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.Sequence > 0 {
 		s.sequence = e.Sequence
 	}
+	s.unsaved = true
 	s.book.apply(e)
 }
 
-// tell makes deliveries of what is due. What cannot be kept now stays in the book and is due again after a restart only;
-// losing the disk is told in the log.
+// complete adds the entries for which the event had no room: a table that is fine again is among them.
+func (s *Service) complete(ctx context.Context, e events.Event) events.Event {
+	var o jobs.Outcome
+	if s.entries == nil || json.Unmarshal(e.Data, &o) != nil || !o.Truncated {
+		return e
+	}
+	all, err := s.entries(ctx, o.RunID)
+	if err == nil && len(all) >= len(o.Results) {
+		o.Results = all
+		e.Data, err = json.Marshal(o)
+	}
+	if err != nil {
+		s.log.Warn("an alert may last longer than its cause: the tables of a run were not read", "run", o.RunID, "error", err)
+	}
+	return e
+}
+
+// tell makes deliveries of what is due. What cannot be kept now is tried again until it can.
 func (s *Service) tell(ctx context.Context) {
 	s.mu.Lock()
 	notices := s.book.due(s.now())
-	kept := state{Sequence: s.sequence, Alerts: s.book.alerts, Once: s.book.once}
-	var deliveries []Delivery
 	for _, n := range notices {
 		made, err := s.deliveries(n, slices.Sorted(maps.Keys(s.channels)))
 		if err != nil {
 			s.log.Error("an alert could not be written", "key", n.Key, "error", err)
 		}
-		deliveries = append(deliveries, made...)
+		s.unkept = append(s.unkept, made...)
 	}
-	err := s.box.save(context.WithoutCancel(ctx), kept, deliveries)
+	err := s.keep(ctx, len(notices) > 0)
 	s.mu.Unlock()
 	for _, n := range notices {
 		s.logNotice(n)
 	}
 	if err != nil {
-		s.log.Error("alerts were not kept", "count", len(deliveries), "error", err)
+		s.log.Error("alerts were not kept; it is tried again", "error", err)
 		return
 	}
 	for _, w := range s.channels {
 		w.ring()
 	}
+}
+
+// keep writes what has changed to the outbox.
+func (s *Service) keep(ctx context.Context, told bool) error {
+	s.unsaved = s.unsaved || told
+	if !s.unsaved {
+		return nil
+	}
+	kept := state{Sequence: s.sequence, Alerts: s.book.alerts, Once: s.book.once}
+	if err := s.box.save(context.WithoutCancel(ctx), kept, s.unkept); err != nil {
+		return err
+	}
+	s.unsaved, s.unkept = false, nil
+	return nil
 }
 
 func (s *Service) logNotice(n Notice) {

@@ -54,8 +54,8 @@ func (w *worker) round(ctx context.Context) time.Duration {
 		w.attempt(ctx, d)
 	}
 	switch {
-	case len(ready) == atOnce:
-		return 0
+	case len(ready) > 0:
+		return 0 // what came behind one of them may be due now
 	case next.IsZero():
 		return longest
 	}
@@ -70,10 +70,13 @@ func (w *worker) attempt(ctx context.Context, d Delivery) {
 	if failure != nil {
 		w.log.Warn("alert was not delivered", "channel", w.name, "delivery", d.ID, "attempt", d.Attempts+1, "error", failure)
 	}
-	if err := w.box.attempted(context.WithoutCancel(ctx), d, w.now(), failure); err != nil {
-		w.log.Error("delivery was not recorded", "channel", w.name, "delivery", d.ID, "error", err)
-	}
-	if failure != nil {
-		w.ring() // the next round finds out when
+	// Until it is recorded nothing else is sent: what is not known to have been sent would be sent again, and again.
+	for ctx.Err() == nil {
+		err := w.box.attempted(context.WithoutCancel(ctx), d, w.now(), failure)
+		if err == nil {
+			return
+		}
+		w.log.Error("delivery was not recorded; it is tried again", "channel", w.name, "delivery", d.ID, "error", err)
+		pause(ctx, again)
 	}
 }

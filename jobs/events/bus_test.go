@@ -244,7 +244,7 @@ func TestEventsWhileTheLogCannotBeRead(t *testing.T) {
 
 // Who subscribes while the bus ends is told so, and does not wait for ever.
 func TestSubscribingWhileTheBusEnds(t *testing.T) {
-	for range 300 {
+	for range 100 {
 		b := NewBus(Options{})
 		last := make(chan *Subscription)
 		go func() {
@@ -278,6 +278,32 @@ func TestProgressLeavesRoomForWhatIsKept(t *testing.T) {
 		if d := cmp.Diff(want, drain(t, s)); d != "" || b.Dropped() == 0 {
 			t.Errorf("%s, %d were dropped", d, b.Dropped())
 		}
+	})
+}
+
+// Whoever reads the past knows when it has come to its end: Next then waits.
+func TestBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &shelf{}
+		b := NewBus(Options{Log: log})
+		publish(b, 1, 5)
+		synctest.Wait()
+		log.read = func() {
+			log.read = nil
+			publish(b, 6, 6) // it is read a second time, and handed on besides
+			synctest.Wait()
+		}
+		s := b.Subscribe(SubscribeOptions{After: FromStart, Buffer: 2, Want: func(e Event) bool { return e.ID != "e6" }})
+		for i := 1; s.Behind(); i++ {
+			e, err := s.Next(t.Context())
+			if want := fmt.Sprintf("e%d", i); err != nil || e.ID != want {
+				t.Fatalf("%s, %v, want %s", e.ID, err, want)
+			}
+			if i == 5 && s.Behind() {
+				t.Fatal("behind, though nothing is left that is wanted")
+			}
+		}
+		closeBus(t, b)
 	})
 }
 

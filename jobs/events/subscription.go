@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -66,6 +67,16 @@ func (s *Subscription) Lost() int64 {
 	defer s.mu.Unlock()
 	return s.lost
 }
+
+// Behind tells whether Next has something to give, or to look for in the log, and need not wait for what is published from now on.
+func (s *Subscription) Behind() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.behind || slices.ContainsFunc(s.buffer, func(e Event) bool { return s.fresh(e) && (s.want == nil || s.want(e)) })
+}
+
+// fresh tells whether an event did not come from the log already.
+func (s *Subscription) fresh(e Event) bool { return e.Sequence == 0 || e.Sequence > s.last }
 
 func (s *Subscription) end() {
 	s.mu.Lock()
@@ -130,8 +141,8 @@ func (s *Subscription) take() (e Event, ok, behind, ended bool) {
 	for len(s.buffer) > 0 {
 		e = s.buffer[0]
 		s.buffer = s.buffer[1:]
-		if e.Sequence > 0 && e.Sequence <= s.last {
-			continue // came from the log already
+		if !s.fresh(e) {
+			continue
 		}
 		s.last = max(s.last, e.Sequence)
 		if s.want == nil || s.want(e) {
@@ -150,7 +161,7 @@ func (s *Subscription) catchUp(ctx context.Context) error {
 	}
 	s.behind = false // what is published from here on goes to the buffer again; what comes twice is passed over
 	s.mu.Unlock()
-	events, err := s.bus.log.EventsAfter(ctx, last, s.limit)
+	events, err := s.bus.log.EventsAfter(ctx, last, s.limit+1)
 	var first int64
 	if err == nil {
 		first, _, err = s.bus.log.EventBounds(ctx)
@@ -165,7 +176,8 @@ func (s *Subscription) catchUp(ctx context.Context) error {
 	if last > 0 && first > last+1 {
 		s.lost += first - last - 1
 	}
-	more := len(events) == s.limit
+	more := len(events) > s.limit
+	events = events[:min(len(events), s.limit)]
 	s.behind = s.behind || more
 	s.buffer = merge(events, s.buffer, more)
 	return nil
