@@ -107,7 +107,7 @@ func (f *Fleet) Exec(name, query string) {
 
 // TryExec is Exec for goroutines that are not the test's own.
 func (f *Fleet) TryExec(name, query string) error {
-	db, err := sql.Open("sqlite", f.Path(name)+"?_pragma=busy_timeout(30000)")
+	db, err := sql.Open("sqlite", f.Path(name)+"?_pragma=busy_timeout(120000)")
 	if err != nil {
 		return err
 	}
