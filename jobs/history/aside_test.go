@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -75,6 +76,50 @@ func TestDamageWhileOpen(t *testing.T) {
 		if _, err := fresh.Get(t.Context(), id); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// The folder goes away under an open history, and comes back: empty, or with a file that is damaged.
+func TestTheFolderIsAwayForAWhile(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("NOT TESTED: a folder with open files stays there")
+	}
+	for name, content := range map[string]string{"empty": "", "damaged": strings.Repeat("not a database ", 500)} {
+		t.Run(name, func(t *testing.T) {
+			folder := filepath.Join(t.TempDir(), "state")
+			if err := os.Mkdir(folder, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(folder, File)
+			s := open(t, path, Options{})
+			r := done(t, s, newRun("backup", epoch, "a"), Succeeded, entries("backed_up", "a"))
+			if err := os.RemoveAll(folder); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := s.Save(t.Context(), Change{Run: r}); err == nil {
+					t.Fatal("a history without a folder is written")
+				}
+			}
+			if _, err := s.Get(t.Context(), r.ID); err == nil {
+				t.Error("a history without a folder is read")
+			}
+			if err := os.Mkdir(folder, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if content != "" {
+				if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			begun := begin(t, s, newRun("backup", epoch, "a"))
+			if _, err := s.Get(t.Context(), begun.ID); err != nil {
+				t.Error(err)
+			}
+			if lost, err := open(t, path, Options{}).Reap(t.Context()); err != nil || len(lost) != 0 {
+				t.Errorf("a run of a live process is lost: %+v, %v", lost, err)
+			}
+		})
 	}
 }
 

@@ -42,6 +42,17 @@ func (s *Store) own() (string, error) {
 	return name, nil
 }
 
+// disown gives up an owner file that went away with its folder: others would take this process for dead. The caller holds the store's locks.
+func (s *Store) disown() {
+	if s.owner == nil {
+		return
+	}
+	if _, err := os.Stat(s.owner.held.path); errors.Is(err, fs.ErrNotExist) {
+		_ = s.owner.release() // nobody sees the file any more
+		s.owner = nil
+	}
+}
+
 func (o *owner) release() error {
 	err := o.held.release()
 	if gone := os.Remove(o.held.path); !errors.Is(gone, fs.ErrNotExist) {
@@ -140,14 +151,18 @@ func (s *Store) markLost(ctx context.Context, r Run, owner string) (Run, error) 
 		r.Ended = r.Queued // the clock was set back
 	}
 	err := s.update(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `UPDATE runs SET status = ?, ended = ?, error = ?, hint = ?,
-			failed = failed + (SELECT count(*) FROM entries WHERE run = runs.seq AND status IN (?, ?))
-			WHERE id = ? AND owner = ? AND ended = 0`, Lost, millis(r.Ended), r.Error, r.Hint, EntryPending, EntryRunning, r.ID, owner)
-		if err != nil {
-			return err
+		counted := func(condition string) string {
+			return `(SELECT count(*) FROM entries WHERE run = runs.seq AND status ` + condition + `)`
 		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
+		err := tx.QueryRowContext(ctx, `UPDATE runs SET status = ?, ended = ?, error = ?, hint = ?,
+			done = `+counted(`NOT IN ('pending', 'running', 'failed', 'degraded', 'skipped')`)+`, skipped = `+counted(`= 'skipped'`)+`,
+			failed = `+counted(`IN ('pending', 'running', 'failed', 'degraded')`)+` WHERE id = ? AND owner = ? AND ended = 0 RETURNING done, skipped, failed`,
+			Lost, millis(r.Ended), r.Error, r.Hint, r.ID, owner).Scan(&r.Counts.Done, &r.Counts.Skipped, &r.Counts.Failed)
+		if errors.Is(err, sql.ErrNoRows) {
 			r.Status = "" // another process has marked it meanwhile
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE entries SET status = ?, reason = 'lost' WHERE run = ? AND status IN (?, ?)`, EntryLost, r.Seq, EntryPending, EntryRunning)

@@ -60,7 +60,7 @@ func TestRunOfAKilledProcessIsLost(t *testing.T) {
 		t.Fatalf("lost %+v, %v", lost, err)
 	}
 	r, err := s.Get(t.Context(), id)
-	if err != nil || r.Status != Lost || r.Error == "" || r.Hint == "" || r.Ended.IsZero() || r.Counts.Failed != 1 || r.Entries[0].Status != "compacted" || r.Entries[1].Status != EntryLost {
+	if err != nil || r.Status != Lost || r.Error == "" || r.Hint == "" || r.Ended.IsZero() || r.Counts.Failed != 1 || r.Counts.Done != 1 || lost[0].Counts != r.Counts || r.Entries[0].Status != "compacted" || r.Entries[1].Status != EntryLost {
 		t.Errorf("run %+v, %v", r, err)
 	}
 	if again, err := other.Reap(t.Context()); err != nil || len(again) != 0 {

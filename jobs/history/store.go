@@ -44,10 +44,11 @@ type Store struct {
 
 	write sync.Mutex // one writer at a time; others of this process wait here, not in SQLite
 
-	mu    sync.RWMutex // guards what follows, against a file that is set aside while it is read
-	db    *sql.DB
-	file  os.FileInfo // identity of the open file: another process may have set it aside
-	owner *owner
+	mu     sync.RWMutex // guards what follows, against a file that is set aside while it is read
+	db     *sql.DB      // nil: the file could not be opened anew
+	file   os.FileInfo  // identity of the open file: another process may have set it aside
+	owner  *owner
+	closed bool
 }
 
 // Open opens the history at path for writing, or begins one; its folder must exist. A history that is damaged is renamed
@@ -107,6 +108,7 @@ func (s *Store) Close() error {
 	defer s.write.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	err := s.disconnect()
 	if s.owner != nil {
 		err = errors.Join(err, s.owner.release())
@@ -140,6 +142,7 @@ func (s *Store) connect(ctx context.Context) error {
 	if err := migrate(ctx, db, s.opts.Now()); err != nil {
 		return err
 	}
+	s.disown()
 	s.file, err = os.Stat(s.path)
 	return err
 }
@@ -228,6 +231,8 @@ var ErrReadOnly = errors.New("the history is open for reading only")
 
 var errClosed = errors.New("the history is closed")
 
+var errAway = errors.New("the history could not be opened anew; the log says why")
+
 // update runs f in one transaction. A history that turns out to be damaged is set aside and f runs again on a new one.
 func (s *Store) update(ctx context.Context, f func(*sql.Tx) error) error {
 	if s.readOnly {
@@ -235,10 +240,10 @@ func (s *Store) update(ctx context.Context, f func(*sql.Tx) error) error {
 	}
 	s.write.Lock()
 	defer s.write.Unlock()
-	if err := s.follow(ctx); err != nil {
-		return err
+	err := s.follow(ctx)
+	if err == nil {
+		err = s.transaction(ctx, f)
 	}
-	err := s.transaction(ctx, f)
 	if !isCorrupt(err) {
 		return err
 	}
@@ -267,18 +272,20 @@ func (s *Store) transaction(ctx context.Context, f func(*sql.Tx) error) error {
 }
 
 // follow opens the file anew if another process has put a new one at its path: writing on into the old one would be
-// writing for nobody.
+// writing for nobody. What could not be opened the last time, on a full disk or in a folder that was away, is tried again.
 func (s *Store) follow(ctx context.Context) error {
 	info, err := os.Stat(s.path)
-	if err == nil && os.SameFile(info, s.file) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if s.db != nil && (err == nil && os.SameFile(info, s.file) || err != nil && !errors.Is(err, fs.ErrNotExist)) {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.db == nil {
+	if s.closed {
 		return errClosed
 	}
-	s.opts.Logger.Error("history was replaced behind our back; continuing in the file that is there now", "path", s.path)
+	if s.db != nil {
+		s.opts.Logger.Error("history was replaced behind our back; continuing in the file that is there now", "path", s.path)
+	}
 	if err := s.disconnect(); err != nil {
 		s.opts.Logger.Warn("close replaced history", "path", s.path, "error", err)
 	}
@@ -292,8 +299,11 @@ func (s *Store) follow(ctx context.Context) error {
 func (s *Store) view(f func(*sql.DB) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.db == nil {
+	switch {
+	case s.closed:
 		return errClosed
+	case s.db == nil:
+		return errAway
 	}
 	return f(s.db)
 }
