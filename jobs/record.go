@@ -136,13 +136,49 @@ func (x *run) close(decide func(rec *history.Run), condition string) bool {
 	defer stop()
 	x.save(ctx)
 	run := x.full()
-	if x.r.cfg.Recorded != nil && x.saved() {
-		x.r.cfg.Recorded(run)
+	if x.saved() {
+		x.r.recorded(run)
+	} else {
+		x.r.keepFor(x)
 	}
 	x.r.report(run)
 	x.r.tell(run)
 	x.r.failed(ctx, run, condition)
 	return true
+}
+
+func (r *Runner) recorded(run history.Run) {
+	if r.cfg.Recorded != nil {
+		r.cfg.Recorded(run)
+	}
+}
+
+// maxLate is how many runs are kept for a history that cannot be written. The oldest go first: they will be found lost.
+const maxLate = 1000
+
+// keepFor keeps a run whose end is not in the history, where it would be under way for ever.
+func (r *Runner) keepFor(late ...*run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.late = append(r.late, late...)
+	r.late = r.late[max(0, len(r.late)-maxLate):]
+}
+
+// recordLate writes the ends of runs for which there was no room, as long as there is.
+func (r *Runner) recordLate(ctx context.Context) {
+	r.mu.Lock()
+	late := r.late
+	r.late = nil
+	r.mu.Unlock()
+	for i, x := range late {
+		x.save(ctx)
+		if !x.saved() {
+			r.keepFor(late[i:]...)
+			return
+		}
+		r.log.Info("run is recorded after all", "run", x.id, "function", x.spec.Name)
+		r.recorded(x.full())
+	}
 }
 
 // end lets go of those who wait for the run.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,17 +43,7 @@ func TestHistoryThatFailsForAWhile(t *testing.T) {
 	for _, table := range []string{"runs", "entries", "phases", "log"} {
 		t.Run(table, func(t *testing.T) {
 			inBubble(t, nil, func(g *rig) {
-				exec := func(statement string) {
-					db, err := sql.Open("sqlite", g.store.Path()+"?_pragma=busy_timeout(5000)")
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer db.Close()
-					if _, err := db.ExecContext(context.Background(), statement); err != nil { // the context of t is outside of the bubble
-						t.Fatal(err)
-					}
-				}
-				exec("CREATE TRIGGER fault BEFORE INSERT ON " + table + " BEGIN SELECT RAISE(ABORT, 'injected'); END")
+				g.exec("CREATE TRIGGER fault BEFORE INSERT ON " + table + " BEGIN SELECT RAISE(ABORT, 'injected'); END")
 				g.compact.run = func(_ context.Context, c Call) (string, error) {
 					defer c.Phase("work")(1)
 					c.Log.Info("hello")
@@ -61,7 +52,7 @@ func TestHistoryThatFailsForAWhile(t *testing.T) {
 				}
 				r := g.invoke(Invocation{Function: "compact", Type: Async})
 				time.Sleep(2 * time.Second)
-				exec("DROP TRIGGER fault")
+				g.exec("DROP TRIGGER fault")
 				if _, err := g.WaitRun(g.t.Context(), r.ID); err != nil {
 					t.Fatal(err)
 				}
@@ -72,6 +63,61 @@ func TestHistoryThatFailsForAWhile(t *testing.T) {
 			})
 		})
 	}
+}
+
+// exec changes the history behind the runner's back.
+func (g *rig) exec(statement string) {
+	g.t.Helper()
+	db, err := sql.Open("sqlite", g.store.Path()+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(context.Background(), statement); err != nil { // the context of t is outside of the bubble
+		g.t.Fatal(err)
+	}
+}
+
+// TestHistoryThatFailsAtTheEnd makes the last write of two runs fail: they are not under way for ever.
+func TestHistoryThatFailsAtTheEnd(t *testing.T) {
+	var recorded []string
+	inBubble(t, func(c *Config) { c.Recorded = func(r history.Run) { recorded = append(recorded, r.ID) } }, func(g *rig) {
+		s, err := g.Serve(g.t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var runs []string
+		for i := range 2 {
+			g.compact.run = func(context.Context, Call) (string, error) {
+				time.Sleep(3 * time.Second)
+				return `{"status":"compacted"}`, nil
+			}
+			r := g.invoke(Invocation{Function: "compact", Type: Async})
+			time.Sleep(2 * time.Second)
+			g.exec("CREATE TRIGGER fault BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'injected'); END")
+			if _, err := g.WaitRun(g.t.Context(), r.ID); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Minute)
+			if len(recorded) != i {
+				t.Errorf("%d runs count as recorded", len(recorded))
+			}
+			g.exec("DROP TRIGGER fault")
+			if i == 0 {
+				time.Sleep(2 * time.Minute)
+			} else if err := s.Stop(g.t.Context()); err != nil { // a stop comes before the next try
+				t.Error(err)
+			}
+			runs = append(runs, r.ID)
+			kept, err := g.store.Get(g.t.Context(), r.ID)
+			if err != nil || summary(kept) != "succeeded a:compacted#1 b:compacted#1 c:compacted#1" {
+				t.Errorf("history has %s, %v", summary(kept), err)
+			}
+		}
+		if !slices.Equal(recorded, runs) {
+			t.Errorf("recorded %q, want %q", recorded, runs)
+		}
+	})
 }
 
 // child runs a function that never ends, on the history at path.

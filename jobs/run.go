@@ -25,6 +25,7 @@ type run struct {
 	once   sync.Once
 	// accepted is closed when it is known whether an earlier run has the idempotency key; then rec is that run.
 	accepted chan struct{}
+	refusal  error // the earlier run is of another function; set before accepted is closed
 	id, key  string
 
 	mu       sync.Mutex

@@ -52,6 +52,7 @@ type Runner struct {
 	active map[string]*run
 	keys   map[string]*run // active runs by idempotency key
 	idle   *sync.Cond      // told whenever a run leaves active
+	late   []*run          // ended, and not recorded yet
 }
 
 // New makes a runner. Every function must be declared in the template.
@@ -199,10 +200,13 @@ func (r *Runner) accept(ctx context.Context, spec template.Function, fn Function
 		return nil, false, err
 	} else if known != nil {
 		<-known.accepted
-		return known, false, nil
+		return known, false, known.refusal
 	}
 	defer close(x.accepted)
-	first, begun, err := r.cfg.History.Begin(ctx, x.head())
+	// That the caller goes away does not hide an earlier run: this one would do its work again.
+	recording, stop := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer stop()
+	first, begun, err := r.cfg.History.Begin(recording, x.head())
 	if err != nil {
 		// The work matters more than its record, which is tried again at every later step.
 		r.log.Error("run is not recorded yet", "run", x.id, "function", spec.Name, "error", err)
@@ -223,7 +227,8 @@ func (x *run) become(ctx context.Context, first history.Run) error {
 	defer x.cancel(nil)
 	defer x.r.leave(x)
 	if first.Function != x.spec.Name {
-		return &KeyReusedError{Key: x.key, Function: first.Function, RunID: first.ID}
+		x.refusal = &KeyReusedError{Key: x.key, Function: first.Function, RunID: first.ID}
+		return x.refusal
 	}
 	full, err := x.r.cfg.History.Get(ctx, first.ID)
 	x.mu.Lock()
@@ -382,6 +387,7 @@ func (r *Runner) Shutdown(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("run %s of %s did not stop: %w", x.id, x.spec.Name, ctx.Err()))
 		}
 	}
+	r.recordLate(ctx)
 	return errors.Join(errs...)
 }
 

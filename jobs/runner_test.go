@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -223,6 +224,64 @@ func TestIdempotencyKey(t *testing.T) {
 		var reused *KeyReusedError
 		if _, err := g.Invoke(g.t.Context(), Invocation{Function: "backup", IdempotencyKey: "k"}); !errors.As(err, &reused) {
 			t.Errorf("key of another function: %v", err)
+		}
+	})
+}
+
+// Whoever asks again, and goes away at that moment, does not have the work done twice.
+func TestTheCallerLeavesWhileTheKeyIsLookedUp(t *testing.T) {
+	var leave context.CancelFunc
+	inBubble(t, func(c *Config) {
+		c.Now = func() time.Time { // the run is being made
+			if leave != nil {
+				leave()
+			}
+			return time.Now()
+		}
+	}, func(g *rig) {
+		inv := Invocation{Function: "compact", IdempotencyKey: "k", Type: Async, Event: json.RawMessage(`{"tables":["a"]}`)}
+		g.invoke(inv)
+		g.Wait()
+		var ctx context.Context
+		ctx, leave = context.WithCancel(g.t.Context())
+		_, err := g.Invoke(ctx, inv)
+		g.Wait()
+		if len(g.compact.calls) != 1 {
+			t.Errorf("calls %v, %v", g.compact.calls, err)
+		}
+	})
+}
+
+// Two ask at once with a key that an earlier run of another function has: both are told.
+func TestTwoAskWithTheKeyOfAnotherFunction(t *testing.T) {
+	inBubble(t, nil, func(g *rig) {
+		g.invoke(Invocation{Function: "backup", IdempotencyKey: "k"})
+		inv := Invocation{Function: "compact", Type: Async, IdempotencyKey: "k", Event: json.RawMessage(`{}`)}
+		spec, fn, err := g.function("compact")
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := newRun(g.Runner, spec, fn, inv, "first")
+		if known, err := g.admit(first); known != nil || err != nil {
+			t.Fatal(known, err)
+		}
+		answers := make(chan error)
+		go func() {
+			_, err := g.Invoke(g.t.Context(), inv)
+			answers <- err
+		}()
+		synctest.Wait() // it waits for the first to be accepted
+		earlier, begun, err := g.store.Begin(g.t.Context(), first.head())
+		if begun || err != nil {
+			t.Fatal(begun, err)
+		}
+		err = first.become(g.t.Context(), earlier)
+		close(first.accepted)
+		for _, err := range []error{err, <-answers} {
+			var reused *KeyReusedError
+			if !errors.As(err, &reused) {
+				t.Errorf("the answer is %v", err)
+			}
 		}
 	})
 }

@@ -96,6 +96,7 @@ func (s *Service) every(ctx context.Context, interval time.Duration, do func(con
 }
 
 func (s *Service) reap(ctx context.Context) error {
+	s.runner.recordLate(ctx)
 	_, err := s.runner.Reap(ctx)
 	return err
 }

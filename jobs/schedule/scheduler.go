@@ -355,10 +355,14 @@ func (s *Scheduler) setPaused(ctx context.Context, name string, paused bool) err
 	}
 	wasPaused := p.paused
 	p.paused = paused
-	if paused || !wasPaused || p.last.IsZero() {
+	if paused || !wasPaused {
 		return nil
 	}
 	now := s.now()
+	if p.last.IsZero() {
+		p.begin(now)
+		return nil
+	}
 	if !p.slot.IsZero() && !p.slot.After(now) {
 		p.last, _ = p.newest(now)
 		p.slot = p.after(now)

@@ -209,6 +209,26 @@ func TestPauseSurvivesARestart(t *testing.T) {
 	})
 }
 
+// A job that has never run is paused over its first slot: that is not caught up either. A rate that has never run is due at once.
+func TestPauseBeforeTheFirstSlot(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.paused["backup"] = true
+		b.run(func(s *Scheduler) {
+			if err := s.Pause(t.Context(), "verify"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(12*time.Hour + 30*time.Second) // between two looks at the clock
+			for _, name := range []string{"verify", "backup"} {
+				if err := s.Resume(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(16 * time.Hour)
+		}, b.job("verify", "cron(0 3 * * ? *)"), b.job("backup", "rate(1 day)"))
+		b.want("fire backup at 12h1m0s", "fire verify at 27h0m0s")
+	})
+}
+
 func TestDisabledNeverFires(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		job := b.job("backup", "rate(1 hour)")
