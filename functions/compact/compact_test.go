@@ -38,7 +38,7 @@ func TestCompacted(t *testing.T) {
 	before := f.Rows(f.Path("app"))
 	dry := run(t, f, Event{DryRun: true}, functions.Skipped, "dry_run")
 	entry := run(t, f, Event{}, functions.Compacted, "")
-	if entry.FreelistRatio <= 0.1 || entry.FreelistRatio != dry.FreelistRatio || entry.BytesAfter >= entry.BytesBefore || entry.PagesAfter >= entry.PagesBefore || entry.Strategy == "" || entry.MaxPauseMS != 1000 {
+	if entry.FreelistRatio <= 0.1 || entry.FreelistRatio != dry.FreelistRatio || entry.BytesAfter >= entry.BytesBefore || entry.PagesAfter >= entry.PagesBefore || entry.Strategy == "" || entry.MaxPauseMS != functionstest.Patient.MaxPause.Milliseconds() {
 		t.Errorf("%+v", entry)
 	}
 	if len(entry.Notes) != 1 || !strings.Contains(entry.Notes[0], "no backup yet") {
@@ -76,7 +76,9 @@ func TestWindows(t *testing.T) {
 	f := halfFree(t)
 	window, err := shelf.ParseWindow("02:00-04:00 UTC")
 	f.Must(err)
-	f.Shelf, err = shelf.Open([]shelf.Source{{Path: f.Dir, Settings: shelf.Settings{Windows: []shelf.Window{window}}}}, shelf.Options{})
+	settings := functionstest.Patient
+	settings.Windows = []shelf.Window{window}
+	f.Shelf, err = shelf.Open([]shelf.Source{{Path: f.Dir, Settings: settings}}, shelf.Options{})
 	f.Must(err)
 	f.Refresh()
 	entry := run(t, f, Event{}, functions.Skipped, "outside_window")

@@ -27,6 +27,9 @@ import (
 // BucketName is what the records of backups call the fleet's bucket.
 const BucketName = "file:///test"
 
+// Patient lets a pause be long: on a busy machine a test may be stopped in the middle of one.
+var Patient = shelf.Settings{MaxPause: time.Minute}
+
 // Fleet is some tables and where their backups go.
 type Fleet struct {
 	T         *testing.T
@@ -52,7 +55,7 @@ func New(t *testing.T) *Fleet {
 	f.Must(err)
 	f.Bucket = faulty.Wrap(objects)
 	f.Catalogue = archive.NewCatalogue(f.Bucket, archive.CatalogueOptions{})
-	f.Shelf, err = shelf.Open([]shelf.Source{{Path: f.Dir}}, shelf.Options{Now: f.Now})
+	f.Shelf, err = shelf.Open([]shelf.Source{{Path: f.Dir, Settings: Patient}}, shelf.Options{Now: f.Now})
 	f.Must(err)
 	t.Cleanup(f.inspect)
 	return f
