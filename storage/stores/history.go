@@ -3,6 +3,7 @@ package stores
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -65,7 +66,7 @@ func (h *History) Append(ctx context.Context, r Record) (Record, error) {
 	if err := checkNames("from", r.From, "to", r.To, "kind", r.Kind); err != nil {
 		return Record{}, err
 	}
-	if err := checkBody("body", r.Body); err != nil {
+	if err := errors.Join(checkBody("body", r.Body), checkTime("at", r.At)); err != nil {
 		return Record{}, err
 	}
 	var err error

@@ -68,6 +68,17 @@ func checkBody(field, body string) error {
 	return nil
 }
 
+// lastYear is the last that a time in an answer may have: RFC 3339 knows no later one.
+const lastYear = 9999
+
+// checkTime accepts the zero time and those that the tables keep and an answer can hold.
+func checkTime(field string, at time.Time) error {
+	if at.IsZero() || at.UnixMilli() > 0 && at.UTC().Year() <= lastYear {
+		return nil
+	}
+	return fmt.Errorf("%w: %s: times from 1970 to %d are allowed", ErrInvalid, field, lastYear)
+}
+
 // page clamps the number of rows asked for: 0 means 100.
 func page(limit int) int {
 	switch {

@@ -1,8 +1,10 @@
 package stores
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -140,4 +142,24 @@ func TestBadInputIsRefused(t *testing.T) {
 	wantError(t, err, ErrInvalid)
 	_, err = queue.Claim(ctx, "q", "w", 13*time.Hour)
 	wantError(t, err, ErrInvalid)
+}
+
+// RFC 3339 has times that UTC has in the year 10000, which no answer in JSON can hold, and such as the tables keep for none.
+func TestTimesThatNobodyCouldReadAreRefused(t *testing.T) {
+	ctx, at := t.Context(), newClock()
+	history := must(NewHistory(ctx, openTable(t, "message_history"), at.now))(t)
+	queue := must(NewTaskQueue(ctx, openTable(t, "task_queue"), openTable(t, "task_dead_letter"), at.now))(t)
+	for _, text := range []string{"9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+23:59", "1969-07-20T20:17:40Z", "1970-01-01T00:00:00Z"} {
+		when := must(time.Parse(time.RFC3339, text))(t)
+		_, err := history.Append(ctx, Record{From: "a", To: "b", Kind: "chat", At: when})
+		wantError(t, err, ErrInvalid)
+		_, err = queue.Enqueue(ctx, Task{Queue: "q", NotBefore: when})
+		wantError(t, err, ErrInvalid)
+	}
+	last := must(time.Parse(time.RFC3339, "9999-12-31T23:59:59Z"))(t)
+	must(history.Append(ctx, Record{From: "a", To: "b", Kind: "chat", At: last}))(t)
+	records := must(history.Query(ctx, HistoryQuery{}))(t)
+	if text := must(json.Marshal(records))(t); len(records) != 1 || !bytes.Contains(text, []byte("9999-12-31T23:59:59Z")) {
+		t.Errorf("%s", text)
+	}
 }

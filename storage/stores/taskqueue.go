@@ -100,7 +100,7 @@ func (q *TaskQueue) Enqueue(ctx context.Context, t Task) (Task, error) {
 	if err := checkNames("queue", t.Queue); err != nil {
 		return Task{}, err
 	}
-	if err := checkBody("payload", t.Payload); err != nil {
+	if err := errors.Join(checkBody("payload", t.Payload), checkTime("not_before", t.NotBefore)); err != nil {
 		return Task{}, err
 	}
 	if t.MaxAttempts == 0 {
