@@ -58,7 +58,7 @@ func (p *program) openFront(ctx context.Context, c *control) (f *front, err erro
 		})
 	}
 	fleet := health.NewWatch(c.house.shelf, c.house.now)
-	f.metrics = metrics.New(metrics.Source{Fleet: fleet, Active: c.house.runner.Active, Alerts: f.openAlerts()},
+	f.metrics = metrics.New(metrics.Source{Fleet: fleet, Active: c.house.runner.Active, Alerts: f.openAlerts(), Entries: c.house.entriesOf},
 		metrics.Options{Version: toolVersion(), Now: c.house.now, Logger: c.house.log})
 	f.running.Go(func() { f.metrics.Run(background, c.house.bus) })
 	if err := f.listenMetrics(ctx); err != nil {

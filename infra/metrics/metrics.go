@@ -27,6 +27,8 @@ type Source struct {
 	Fleet  *health.Watch
 	Active func() []history.Run
 	Alerts func() map[string]int // open alerts by severity; nil: no alerts are configured
+	// Entries are all entries of a run: the event at the end of a large one has only some. nil: those have to do.
+	Entries func(ctx context.Context, runID string) ([]history.Entry, error)
 }
 
 // Options of Metrics. Zero fields are the defaults.
@@ -45,6 +47,7 @@ type Metrics struct {
 	blocked  *prometheus.HistogramVec
 	rungs    *prometheus.CounterVec
 	lost     prometheus.Counter
+	entries  func(ctx context.Context, runID string) ([]history.Entry, error)
 	log      *slog.Logger
 }
 
@@ -64,7 +67,7 @@ func New(source Source, opts Options) *Metrics {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Metrics{registry: prometheus.NewRegistry(), log: opts.Logger,
+	m := &Metrics{registry: prometheus.NewRegistry(), log: opts.Logger, entries: source.Entries,
 		runs:    counter("runs_total", "Runs that have ended.", "function", "status"),
 		tables:  counter("run_tables_total", "Tables that runs have worked on.", "function", "status"),
 		took:    histogram("run_duration_seconds", "How long runs took.", runBuckets, "function"),
@@ -106,23 +109,44 @@ func (m *Metrics) Run(ctx context.Context, bus *events.Bus) {
 		case ctx.Err() != nil || errors.Is(err, events.ErrClosed):
 			return
 		case err != nil:
-			m.log.Error("metrics missed events", "error", err)
-			return
+			m.log.Error("events were not read; they are asked for again", "error", err)
+			pause(ctx)
+			continue
 		}
-		m.count(e)
+		m.count(ctx, e)
 		m.lost.Add(float64(sub.Lost() - lost))
 		lost = sub.Lost()
 	}
 }
 
+// again is after how long a history is asked once more that did not answer.
+const again = 10 * time.Second
+
+func pause(ctx context.Context) {
+	timer := time.NewTimer(again)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // count takes one event. Those that are not the end of a run have no run_id and no function.
-func (m *Metrics) count(e events.Event) {
+func (m *Metrics) count(ctx context.Context, e events.Event) {
 	var o jobs.Outcome
 	if json.Unmarshal(e.Data, &o) != nil || o.RunID == "" || o.Function == "" || o.Status == "" {
 		return
 	}
 	m.runs.WithLabelValues(o.Function, string(o.Status)).Inc()
 	m.took.WithLabelValues(o.Function).Observe(seconds(o.DurationMS))
+	if o.Truncated && m.entries != nil {
+		all, err := m.entries(ctx, o.RunID)
+		if err != nil || len(all) < len(o.Results) {
+			m.log.Warn("not all tables of a run are counted", "run", o.RunID, "error", err)
+		} else {
+			o.Results = all
+		}
+	}
 	for _, entry := range o.Results {
 		m.tables.WithLabelValues(o.Function, entry.Status).Inc()
 		var report struct {

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +14,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -125,6 +128,79 @@ func TestRunsAreCounted(t *testing.T) {
 		`tablekeeper_recoveries_total{rung="pages"} 1`, `tablekeeper_events_missed_total 0`)
 }
 
+// fragile is a history of which the first reading fails.
+type fragile struct {
+	mu     sync.Mutex
+	events []events.Event
+	asked  int
+}
+
+func (f *fragile) AppendEvents(_ context.Context, list []events.Event) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range list {
+		list[i].Sequence = int64(len(f.events) + 1)
+		f.events = append(f.events, list[i])
+	}
+	return nil
+}
+
+func (f *fragile) EventsAfter(_ context.Context, after int64, limit int) ([]events.Event, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.asked++; f.asked == 1 {
+		return nil, errors.New("busy")
+	}
+	rest := f.events[after:]
+	return slices.Clone(rest[:min(limit, len(rest))]), nil
+}
+
+func (f *fragile) EventBounds(context.Context) (first, last int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return 1, int64(len(f.events)), nil
+}
+
+// What is too much at once is read from the history, which does not answer at first. A run over many tables has more than its event says.
+func TestWhatIsReadFromTheHistoryIsCounted(t *testing.T) {
+	const runs = 500
+	of := func(n int) []string { return slices.Repeat([]string{`{"status":"backed_up"}`}, n) }
+	synctest.Test(t, func(t *testing.T) {
+		all := Source{Fleet: fleetOf(t, 1), Active: func() []history.Run { return nil }, Entries: func(context.Context, string) ([]history.Entry, error) {
+			return slices.Repeat([]history.Entry{{Status: "backed_up"}}, 300), nil
+		}}
+		m, log := New(all, Options{Now: func() time.Time { return now }}), &fragile{}
+		bus := events.NewBus(events.Options{Log: log})
+		counted := make(chan struct{})
+		go func() { defer close(counted); m.Run(t.Context(), bus) }()
+		synctest.Wait()
+		publish := func(truncated bool) {
+			e := ended("backup", history.Succeeded, of(200)...)
+			var o jobs.Outcome
+			if err := json.Unmarshal(e.Data, &o); err != nil {
+				t.Fatal(err)
+			}
+			o.Truncated = truncated
+			e.Data, _ = json.Marshal(o)
+			for range runs {
+				bus.Publish(e)
+			}
+		}
+		publish(false)
+		time.Sleep(time.Minute)
+		if log.asked == 0 {
+			t.Fatal("the history was not asked")
+		}
+		publish(true)
+		if err := bus.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-counted
+		wantLines(t, scrape(t, m), fmt.Sprintf(`tablekeeper_runs_total{function="backup",status="succeeded"} %d`, 2*runs),
+			fmt.Sprintf(`tablekeeper_run_tables_total{function="backup",status="backed_up"} %d`, runs*(200+300)))
+	})
+}
+
 func ended(function string, status history.Status, reports ...string) events.Event {
 	o := jobs.Outcome{RunID: "r", Function: function, Status: status, DurationMS: 1500}
 	for _, r := range reports {
@@ -142,7 +218,7 @@ func ended(function string, status history.Status, reports ...string) events.Eve
 func TestTheFilesInDocsUseWhatThereIs(t *testing.T) {
 	m := newMetrics(t, 1)
 	for _, o := range []events.Event{ended("compact", history.Succeeded, `{"status":"compacted","blocked_ms":1}`), ended("recover", history.Succeeded, `{"status":"repaired","rung":"pages"}`)} {
-		m.count(o)
+		m.count(t.Context(), o)
 	}
 	text := scrape(t, m)
 	name := regexp.MustCompile(`tablekeeper_[a-z_]+`)
