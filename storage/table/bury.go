@@ -44,7 +44,7 @@ func (c *cut) bury(closed bool) {
 }
 
 func (c *cut) free() error {
-	alone, err := prove(c.sw.d, c.sw.kept(), true)
+	alone, err := prove(c.sw.d, c.sw.kept(), true, "")
 	if err == nil {
 		err = alone.release() // or it would be in its own way
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -98,7 +99,10 @@ type cut struct {
 	shm   string   // where the name of the old -shm is kept
 	wal   *os.File // the last that holds the new file's own WAL, whose name is gone
 	proof proof
-	took  time.Duration
+	// The old file before our connections closed, and what they left beside it; zero if readers stayed.
+	before fs.FileInfo
+	left   evidence
+	took   time.Duration
 }
 
 func (c *cut) make(ctx, waiting context.Context) error {
@@ -167,7 +171,11 @@ func (c *cut) finish(ctx context.Context) error {
 	if err == nil {
 		err = c.sw.d.sync(c.newFile)
 	}
-	return errors.Join(err, <-settled)
+	if err = errors.Join(err, <-settled); err != nil {
+		return err
+	}
+	// All that is in the ledger by now is in the new file, too. What somebody else commits from now on, the ledger does not have: see visited.
+	return c.old.onWriter(ctx, func(w *conn) error { return c.unchanged(ctx, w) })
 }
 
 // dropWAL frees the new file's own WAL when the writer goes on: the file system keeps whoever frees a file waiting for its journal.
@@ -182,10 +190,15 @@ func (c *cut) exchange(ctx context.Context) error {
 	s := c.old
 	s.entrance.Lock()
 	defer s.entrance.Unlock()
+	var err error
+	if c.before, err = s.main.Stat(); err != nil {
+		return err
+	}
 	s.retired.Store(true)
 	s.entrance.shut, s.closed = true, true
-	err := errors.Join(closeDB(s.writer), s.closeKeepers())
 	s.readers.SetMaxIdleConns(-1)
+	err = errors.Join(closeDB(s.writer), s.closeKeepers())
+	c.left = s.leave(c.before)
 	if err == nil {
 		err = c.swap()
 	}
@@ -224,10 +237,13 @@ func (c *cut) swap() error {
 // prove takes the stronger proof if no reader of our own is in a transaction.
 func (c *cut) prove() (proof, error) {
 	if c.old.readers.Stats().InUse == 0 {
+		if c.left == (evidence{}) { // the last reader has gone just now
+			c.left = c.old.leave(c.before)
+		}
 		if err := c.old.main.Close(); err != nil {
 			return nil, err
 		}
-		p, err := prove(c.sw.d, c.sw.path, false)
+		p, err := prove(c.sw.d, c.sw.path, false, "")
 		var inUse *InUseError
 		if err == nil {
 			return p, nil
@@ -243,6 +259,9 @@ func (c *cut) rename() error {
 	sw := c.sw
 	if id, err := identify(sw.path); err != nil || id != c.old.id {
 		return fmt.Errorf("another file took the table's name meanwhile: %w", errors.Join(os.ErrInvalid, err))
+	}
+	if err := c.visited(); err != nil {
+		return err
 	}
 	if err := c.clear(); err != nil {
 		return err
@@ -261,6 +280,29 @@ func (c *cut) rename() error {
 		return errors.Join(err, sw.putBack())
 	}
 	return nil
+}
+
+// visited finds who has come, committed and gone since finish: the proof does not show them, and the new file has nothing of theirs. What was
+// committed beside our connections is in the WAL that we still have, whatever has become of its name. Whoever came later took the empty
+// -wal away that we had left, or has written to the file.
+func (c *cut) visited() error {
+	if gen, err := walGeneration(c.old.tail.file); err != nil || gen != c.old.tail.gen || !c.old.quiet() {
+		return errors.Join(errForeign, err)
+	}
+	wal := c.sw.path + "-wal"
+	named, err := os.Lstat(wal)
+	if err != nil {
+		return errors.Join(errForeign, err)
+	}
+	if ours, err := c.old.tail.file.Stat(); err == nil && os.SameFile(named, ours) {
+		return nil
+	}
+	main, err := os.Lstat(c.sw.path)
+	if err != nil || main.ModTime().UnixNano() != c.left.clean.MainTime || named.Size() > 0 || fileIDOf(named).Ino != c.left.clean.WALInode ||
+		named.ModTime().UnixNano() != c.left.clean.WALTime {
+		return errors.Join(errForeign, err)
+	}
+	return os.Remove(wal) // it is empty, and need not be gone for good
 }
 
 // aside is where the names of what lies beside the old file are kept, as long as it may have to go back.
@@ -306,9 +348,8 @@ func (c *cut) restore() error {
 
 // reopen goes on with the old file.
 func (c *cut) reopen(ctx context.Context) error {
-	if info, err := os.Lstat(c.t.path); err == nil && fileIDOf(info) == c.old.id {
-		c.t.left = evidence{id: c.old.id, clean: ledger.Clean{MainTime: info.ModTime().UnixNano()}}
-	}
+	// Not the time that the file has now: somebody may have written to it since.
+	c.t.left = evidence{id: c.old.id, clean: ledger.Clean{MainTime: c.before.ModTime().UnixNano()}}
 	var err error
 	if c.fresh, err = c.t.open(ctx, AttachOptions{Trusted: true}); err != nil {
 		return c.lost(fmt.Errorf("open the table again: %w", err))

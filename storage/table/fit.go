@@ -123,22 +123,24 @@ func (s *swapper) absorb(ctx context.Context) error {
 	case errors.Is(err, ErrBusy):
 		return inUse(s.path, 0)
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrNotDatabase), errors.Is(err, ErrForeignJournal):
-		s.aside = true
+		s.aside, s.opts.Since = true, "" // nobody else can write to it either
 		return nil
 	case err != nil:
 		return err
 	}
 	var busy, frames, moved int64
-	err = errors.Join(c.row(ctx, "PRAGMA wal_checkpoint(TRUNCATE)", &busy, &frames, &moved), c.close())
+	since, err := s.opts.Since.across(ctx, c, func() error { return c.row(ctx, "PRAGMA wal_checkpoint(TRUNCATE)", &busy, &frames, &moved) })
+	err = errors.Join(err, c.close())
 	switch {
 	case errors.Is(err, ErrBusy), err == nil && (busy != 0 || s.besides()):
 		return inUse(s.path, 0)
 	case errors.Is(err, ErrCorrupt): // such as a table that was cut short: its WAL keeps to it
-		s.aside = true
+		s.aside, s.opts.Since = true, ""
 		return nil
 	case err != nil:
 		return fmt.Errorf("fold the WAL into the old file: %w", err)
 	}
+	s.opts.Since = since
 	return nil
 }
 

@@ -21,6 +21,7 @@ type OverwriteOptions struct {
 	Now      time.Time               // as in SwapOptions
 	Wait     time.Duration           // how long to go on trying while others write; 0: once
 	Lock     *Held                   // as in SwapOptions
+	Since    Token                   // as in SwapOptions
 	Progress func(done, total int64) // pages of the new content, if not nil
 }
 
@@ -35,7 +36,7 @@ const overwritePages = 256
 // quarantine, under the same lock, so that no commit falls between. The disk needs room for both. newFile is left as it is.
 //
 // ErrBusy: others did not let go of their locks within Wait. ErrPageSize. ErrCorrupt, ErrNotDatabase: SQLite cannot open what is
-// there; only Swap can replace it. fs.ErrNotExist: there is no table; Swap makes it. ErrLocked. ErrInterrupted. ErrNoSpace.
+// there; only Swap can replace it. fs.ErrNotExist: there is no table; Swap makes it. ErrLocked. ErrChanged. ErrInterrupted. ErrNoSpace.
 func Overwrite(ctx context.Context, path, newFile string, opts OverwriteOptions) (Swapped, error) {
 	if err := roomToOverwrite(path, newFile); err != nil {
 		return Swapped{}, fmt.Errorf("overwrite %s: %w", path, err)
@@ -149,6 +150,9 @@ func (o *overwriter) transfer(ctx context.Context) error {
 			return err
 		}
 		err = o.lock(ctx, restore)
+		if err == nil {
+			err = o.opts.Since.still(o.path)
+		}
 		if err == nil {
 			err = o.keep(ctx)
 		}

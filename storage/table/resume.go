@@ -211,7 +211,7 @@ func (s *swapper) proveSoon() (*sole, error) {
 	waiting, cancel := context.WithTimeout(context.Background(), resumeWait)
 	defer cancel()
 	for {
-		alone, err := prove(s.d, s.path, true)
+		alone, err := prove(s.d, s.path, true, "")
 		if !errors.Is(err, ErrInUse) || pause(waiting, lockPoll) != nil {
 			return alone, err
 		}

@@ -47,13 +47,16 @@ func lockSole(d disk, path string) (*sole, error) {
 }
 
 // prove takes the proof. accept is for those who know by other means that nobody has the file open, where it cannot be
-// proved.
-func prove(d disk, path string, accept bool) (*sole, error) {
+// proved. ErrChanged if the table is not as it was since: looked at under the lock, when nobody can commit any more, and before the lease, which
+// the look would break.
+func prove(d disk, path string, accept bool, since Token) (*sole, error) {
 	s, err := lockSole(d, path)
 	if err != nil {
 		return nil, err
 	}
-	err = s.lease()
+	if err = since.still(path); err == nil {
+		err = s.lease()
+	}
 	if errors.Is(err, ErrUnproven) && accept {
 		err = nil
 	}

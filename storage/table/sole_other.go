@@ -25,9 +25,12 @@ func lockSole(_ disk, path string) (*sole, error) {
 }
 
 // prove is for those who know by other means that nobody has the file open; on Windows the rename itself is the proof.
-func prove(d disk, path string, accept bool) (*sole, error) {
+func prove(d disk, path string, accept bool, since Token) (*sole, error) {
 	if !accept && runtime.GOOS != "windows" {
 		return nil, unproven(path, "not on "+runtime.GOOS)
+	}
+	if err := since.still(path); err != nil {
+		return nil, err
 	}
 	return lockSole(d, path)
 }

@@ -20,6 +20,8 @@ type SwapOptions struct {
 	Now    time.Time     // for the name in quarantine; the clock if zero
 	Wait   time.Duration // how long to go on trying while the table is in use; 0: once
 	Lock   *Held         // the table's lock, if the caller has it; else it is taken for the swap, at once or not at all
+	// Since, if not "", is the state that the new file was made from: ErrChanged if anybody has committed after it.
+	Since Token
 	// AcceptUnproven is for those who know that nobody has the table open where it cannot be proved: see ErrUnproven.
 	AcceptUnproven bool
 }
@@ -38,7 +40,7 @@ type Swapped struct {
 //
 // An error means that the old file is in place, except where it says otherwise; newFile is still there to be used in another
 // way. ErrInUse, with the processes: somebody else, or this process, has the table open. ErrUnproven: it cannot be told.
-// ErrNoLinks. ErrLocked. ErrInterrupted: Resume first. fs.ErrInvalid: newFile cannot be swapped in.
+// ErrNoLinks. ErrLocked. ErrChanged. ErrInterrupted: Resume first. fs.ErrInvalid: newFile cannot be swapped in.
 //
 // How it is known that nobody has the table open, and that nobody opens it in the meantime: see sole.go.
 func Swap(ctx context.Context, path, newFile string, opts SwapOptions) (Swapped, error) {
@@ -208,7 +210,7 @@ func (s *swapper) own(ctx context.Context) (*sole, error) {
 	if err := s.keep(s.path, s.kept()); err != nil {
 		return nil, err
 	}
-	return prove(s.d, s.path, s.opts.AcceptUnproven)
+	return prove(s.d, s.path, s.opts.AcceptUnproven, s.opts.Since)
 }
 
 // replace is the swap itself.

@@ -1,6 +1,8 @@
 package table
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"hash/crc64"
 	"os"
@@ -9,6 +11,43 @@ import (
 // Token identifies the committed state of a table. Two equal tokens mean that nobody committed in between; two different
 // ones mean that somebody may have. It is opaque, and comparable.
 type Token string
+
+// ErrChanged: the table is not in the state any more that the work was based on: somebody has committed meanwhile.
+var ErrChanged = errors.New("the table has been written to meanwhile")
+
+// still returns ErrChanged if the table at path has another token; "" is any.
+func (t Token) still(path string) error {
+	if t == "" {
+		return nil
+	}
+	if now, err := ReadToken(path); err != nil || now != t {
+		return errors.Join(ErrChanged, err)
+	}
+	return nil
+}
+
+// across runs f, which changes the files of the table that c has open and not what is in them. It returns the token afterwards, or ErrChanged if
+// the table did not have t before, or if others committed meanwhile.
+func (t Token) across(ctx context.Context, c *conn, f func() error) (after Token, err error) {
+	if t == "" {
+		return "", f()
+	}
+	before, err := c.dataVersion(ctx)
+	if err == nil {
+		err = t.still(c.path)
+	}
+	if err == nil {
+		err = f()
+	}
+	if err == nil {
+		after, err = ReadToken(c.path)
+	}
+	now, asked := c.dataVersion(ctx)
+	if err = errors.Join(err, asked); err == nil && now != before {
+		err = ErrChanged
+	}
+	return after, err
+}
 
 // ReadToken reads a table's token without reading its content: the identity, size, time and change counter of the file, and
 // of a WAL the salts and the headers of its current frames, each of which has a checksum of all before it. It takes no
