@@ -65,6 +65,7 @@ func (r *recovery) mend(ctx context.Context) (candidate, error) {
 		return candidate{}, err
 	}
 	c, err := r.mendCopy(ctx, file, started)
+	c.made = r.scene.made
 	if c.file != file {
 		err = errors.Join(err, functions.RemoveTable(file))
 	}

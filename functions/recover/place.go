@@ -33,7 +33,7 @@ func (r *recovery) place(ctx context.Context, c candidate) error {
 		}
 	}
 	r.entry.Method = Swap
-	swapped, err := table.Swap(ctx, r.table.Path, c.file, table.SwapOptions{Reason: quarantineReason, Now: r.Now(), Wait: wait, Lock: r.held})
+	swapped, err := table.Swap(ctx, r.table.Path, c.file, table.SwapOptions{Reason: quarantineReason, Now: r.Now(), Wait: wait, Lock: r.held, Since: c.made})
 	if swapped.Quarantine != "" {
 		r.entry.Quarantine = swapped.Quarantine
 	}
@@ -55,7 +55,7 @@ func (r *recovery) overwrite(ctx context.Context, c candidate, wait time.Duratio
 	}
 	start := r.Now()
 	swapped, err := table.Overwrite(ctx, r.table.Path, c.file, table.OverwriteOptions{
-		Reason: quarantineReason, Now: start, Wait: wait, Lock: r.held,
+		Reason: quarantineReason, Now: start, Wait: wait, Lock: r.held, Since: c.made,
 		Progress: func(done, total int64) { r.progress.Tell(done, total, "overwrite") },
 	})
 	if err != nil {

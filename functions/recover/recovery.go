@@ -52,14 +52,33 @@ func (r *recovery) run(ctx context.Context) error {
 	if err := r.detach(ctx); err != nil {
 		return r.leave(err)
 	}
-	found, err := r.climb(ctx)
-	if err != nil {
-		return r.leave(err)
+	for attempt := 1; ; attempt++ {
+		found, err := r.climb(ctx)
+		if err != nil {
+			return r.leave(err)
+		}
+		if found.file == "" {
+			return r.resumed(ctx, was)
+		}
+		if err := r.conclude(ctx, found); !errors.Is(err, table.ErrChanged) {
+			return err
+		} else if attempt == mostAttempts {
+			return r.leave(&functions.Failure{Err: err, Try: "run it again when the table is less busy, or stop the programs that have it open"})
+		}
+		if err := r.again(); err != nil {
+			return r.leave(err)
+		}
 	}
-	if found.file == "" {
-		return r.resumed(ctx, was)
-	}
-	return r.conclude(ctx, found)
+}
+
+// mostAttempts is how often others may write to a table while it is mended: what they have committed would not be in it.
+const mostAttempts = 3
+
+// again forgets what was found of a table that others have written to since.
+func (r *recovery) again() error {
+	r.note("other programs wrote to the table while it was mended: begun anew")
+	r.scene = scene{report: r.scene.report, original: r.scene.original}
+	return r.keep(func(k *shelf.Recovery) { k.Outcome = nil })
 }
 
 func cmpReason(given, otherwise string) string {
@@ -120,6 +139,7 @@ type candidate struct {
 	since    time.Time   // what was written after it is lost; zero: nothing is, or it is not known
 	lost     string      // in words, "" if nothing is
 	full     bool        // it may replace the state of a degraded table
+	made     table.Token // it was made from this state of the table, which must not have changed; "" if it was not, or if that cannot be told
 }
 
 // conclude puts the candidate in place and ends the incident.
@@ -138,6 +158,9 @@ func (r *recovery) conclude(ctx context.Context, c candidate) error {
 		err = errors.Join(err, functions.RemoveTable(c.file))
 		*r.entry = Entry{Entry: functions.Entry{Table: r.entry.Table, Notes: r.entry.Notes}, Cause: r.entry.Cause, BadPages: r.entry.BadPages,
 			Rungs: r.entry.Rungs, Quarantine: r.entry.Quarantine, Processes: r.entry.Processes}
+		if errors.Is(err, table.ErrChanged) {
+			return err // it is begun anew
+		}
 		return r.leave(err)
 	}
 	r.scene.close()

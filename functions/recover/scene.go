@@ -26,11 +26,12 @@ type scene struct {
 	tainted []uint32
 	// others may have written to the table what its ledger does not know: a page that is not what it should be may be newer.
 	others   bool
-	short    bool     // commits that were acknowledged are nowhere any more
-	cold     string   // the backup of which the table was unchanged, if it is not owned; "": not known
-	gone     bool     // no file has the table's name
-	foreign  bool     // the file is not the one that the ledger is of
-	original *os.File // the file that lost its name, while it was open; nil: none
+	short    bool        // commits that were acknowledged are nowhere any more
+	made     table.Token // the state that was copied to be mended, "" if that cannot be told
+	cold     string      // the backup of which the table was unchanged, if it is not owned; "": not known
+	gone     bool        // no file has the table's name
+	foreign  bool        // the file is not the one that the ledger is of
+	original *os.File    // the file that lost its name, while it was open; nil: none
 }
 
 // open finds the file of an owned table that has lost its name, before the last descriptor of it is closed.
@@ -179,6 +180,8 @@ func (r *recovery) copyTable(ctx context.Context, to string) error {
 		r.scene.bad = union(bad, r.scene.tainted)
 		return nil
 	}
+	// What is too damaged to have a token, nobody writes to either.
+	r.scene.made, _ = table.ReadToken(r.table.Path)
 	if err := table.CopyDamaged(ctx, r.table.Path, to, r.handle == nil); err != nil {
 		return err
 	}
