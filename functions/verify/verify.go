@@ -146,13 +146,35 @@ func (f *Function) Run(ctx context.Context, event Event, name string, p function
 		return entry, err
 	}
 	for _, backup := range chosen {
-		entry.Drills = append(entry.Drills, f.drill(ctx, t, backup, p))
+		d := f.drill(ctx, t, backup, p)
+		if f.expired(ctx, backup.Key, d.err) {
+			entry.Notes = append(entry.Notes, d.Backup+" was removed by retention meanwhile")
+		} else {
+			entry.Drills = append(entry.Drills, d)
+		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
+	if len(entry.Drills) == 0 {
+		entry.Outcome = Failed
+		return entry, noBackup(t, chosen[0].Key.String())
+	}
 	err = f.conclude(&entry, t, all)
 	return entry, err
+}
+
+// expired tells whether err is that of a backup that retention has removed since it was listed: a newer one stands for it.
+func (f *Function) expired(ctx context.Context, key archive.Key, err error) bool {
+	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, functions.ErrHere) {
+		return false
+	}
+	all, err := f.Catalogue.Backups(ctx, key.Table)
+	there := func(b archive.Backup) bool { return b.Key == key }
+	stands := func(b archive.Backup) bool {
+		return b.Key.Compare(key) > 0 && !b.Proved.IsZero() && b.Failed.IsZero() && !b.Degraded
+	}
+	return err == nil && !slices.ContainsFunc(all, there) && slices.ContainsFunc(all, stands)
 }
 
 // neverBackedUp tells a table that is new, and which sweep will find overdue in time, from one whose backups are gone.
@@ -179,7 +201,11 @@ func choose(all []archive.Backup, which string, t shelf.Table) ([]archive.Backup
 			return []archive.Backup{b}, nil
 		}
 	}
-	return nil, &functions.Failure{
+	return nil, noBackup(t, which)
+}
+
+func noBackup(t shelf.Table, which string) error {
+	return &functions.Failure{
 		Reason: "no_backup", Err: fmt.Errorf("backup %s: %w", which, fs.ErrNotExist), Try: "tablekeeper backups " + t.Name + " lists them", Final: true,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -361,5 +362,44 @@ func TestAScrubLeavesTimeForTheDrills(t *testing.T) {
 		if got := inTime(tc.rate, tc.size, tc.left); got != tc.want {
 			t.Errorf("%+v: %d", tc, got)
 		}
+	}
+}
+
+// A long run meets backups that retention has removed since it began. That is no bad backup, and no reason for an alarm.
+func TestABackupThatRetentionRemovedMeanwhile(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 50)
+	older := f.Backup("app")
+	f.Fill("app", 1)
+	newer := f.Backup("app")
+	for _, event := range []Event{{Backup: "all"}, {Backup: older.String()}} {
+		swept := false
+		p := functions.Progress{Phase: func(phase string) func(int64) {
+			return func(int64) {
+				if phase != "check" || swept {
+					return
+				}
+				swept = true
+				f.Must(f.Catalogue.MarkProved(t.Context(), newer, f.Now()))
+				_, err := f.Catalogue.Sweep(t.Context(), "app", f.Now().AddDate(1, 0, 0), false)
+				f.Must(err)
+			}
+		}}
+		entry, err := function(f).Run(t.Context(), event, "app", p)
+		if event.Backup == "all" {
+			if err != nil || entry.Outcome != Proved || entry.BackupUsed != newer.String() || len(entry.Drills) != 1 || !strings.Contains(strings.Join(entry.Notes, ""), older.String()) {
+				t.Errorf("%+v, %v", entry, err)
+			}
+			older = f.Backup("app")
+			f.Fill("app", 1)
+			newer = f.Backup("app")
+			continue
+		}
+		if entry.Outcome != Failed || entry.Reason != "no_backup" || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%+v, %v", entry, err)
+		}
+	}
+	if key, err := shelf.ReadRecord(f.Path("app")); err != nil || key.Key != newer.String() || key.Distrust != "" {
+		t.Errorf("%+v, %v", key, err)
 	}
 }
