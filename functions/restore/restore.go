@@ -275,15 +275,17 @@ func (r *restore) settle(proof functions.Proof) error {
 	if proof.Manifest.Degraded() {
 		state, reason = shelf.Degraded, "restored from a backup of the degraded table"
 	}
-	// A recovery that was under way, or had come to an empty table, is over.
-	kept := shelf.ReadRecovery(r.path)
-	kept.Outcome = nil
-	if state == shelf.Degraded {
-		kept.Degraded = true
-	} else {
-		kept.NotDegraded(r.table.State == shelf.Degraded, r.Now())
-	}
-	if err := shelf.WriteRecovery(r.path, kept); err != nil {
+	now := r.Now()
+	err := shelf.UpdateRecovery(r.path, func(kept *shelf.Recovery) error {
+		kept.Outcome = nil // a recovery that was under way, or had come to an empty table, is over
+		if state == shelf.Degraded {
+			kept.Degraded = true
+		} else {
+			kept.NotDegraded(r.table.State == shelf.Degraded, now)
+		}
+		return nil
+	})
+	if err != nil {
 		r.entry.Notes = append(r.entry.Notes, err.Error())
 	}
 	if err := r.Shelf.SetState(r.table.Name, state, reason); err != nil && !errors.Is(err, shelf.ErrUnknown) {

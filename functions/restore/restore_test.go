@@ -2,10 +2,13 @@ package restore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -343,5 +346,32 @@ func TestCancelled(t *testing.T) {
 			t.Errorf("%s: %+v, %v", phase, entry, err)
 		}
 		cancel()
+	}
+}
+
+// What others keep beside the table at any moment of a restore stays: a recovery that nobody has been told of, for one.
+func TestARestoreKeepsWhatIsUntold(t *testing.T) {
+	f := functionstest.New(t)
+	f.Make("app", 10)
+	f.Backup("app")
+	var names []string
+	fn := function(f)
+	fn.Now = func() time.Time {
+		names = append(names, strconv.Itoa(len(names)))
+		f.Must(shelf.UpdateRecovery(f.Path("app"), func(r *shelf.Recovery) error {
+			r.Untold = append(r.Untold, shelf.Untold{Name: names[len(names)-1], Report: json.RawMessage("{}")})
+			return nil
+		}))
+		return f.Now()
+	}
+	if entry, err := fn.Run(t.Context(), inPlace, "app", functions.Progress{}); err != nil || len(entry.Notes) > 0 {
+		t.Fatalf("%+v, %v", entry, err)
+	}
+	var kept []string
+	for _, u := range shelf.ReadRecovery(f.Path("app")).Untold {
+		kept = append(kept, u.Name)
+	}
+	if !slices.Equal(kept, names) {
+		t.Errorf("kept %q of %q", kept, names)
 	}
 }
