@@ -173,7 +173,7 @@ func (s *Server) work(ctx context.Context, t task) (history.Run, error) {
 	if _, err := s.Runner.Invoke(ctx, inv); err != nil {
 		return history.Run{}, err
 	}
-	if err := s.inTheWay(t); err != nil {
+	if err := s.inTheWay(t); err != nil && !s.repeated(ctx, t) {
 		return history.Run{}, err
 	}
 	inv.Type, inv.IdempotencyKey = jobs.Async, t.Key
@@ -216,6 +216,18 @@ func (s *Server) inTheWay(t task) error {
 		}
 	}
 	return nil
+}
+
+// repeated tells whether an earlier run has the task's key: then nothing is done, and nothing is in the way.
+func (s *Server) repeated(ctx context.Context, t task) bool {
+	past, ok := s.History.(interface {
+		Keyed(ctx context.Context, key string) (id string, err error)
+	})
+	if !ok || t.Key == "" {
+		return false
+	}
+	_, err := past.Keyed(ctx, t.Key)
+	return err == nil
 }
 
 func underWay(e history.Entry) bool {

@@ -250,6 +250,33 @@ func TestUnderWay(t *testing.T) {
 	}
 }
 
+// Whoever asks again with the key of what is long over gets that run, whatever is under way now.
+func TestAKeyIsKnownWhateverIsUnderWay(t *testing.T) {
+	g := newRig(t, nil, "orders", "users")
+	one := g.call(Operator, "POST", "/api/admin/backup/orders", nil, "Idempotency-Key", "k1").want(http.StatusOK).object()
+	all := g.call(Operator, "POST", "/api/admin/backup", nil, "Idempotency-Key", "k2").want(http.StatusOK).object()
+	open := g.gate.close("backup/orders")
+	defer open()
+	now := g.call(Operator, "POST", "/api/admin/backup", map[string]any{"force": true}, "Prefer", "respond-async").want(http.StatusAccepted).object()
+	<-g.gate.at
+	for path, c := range map[string]struct {
+		key  string
+		want any
+	}{"/api/admin/backup/orders": {"k1", one["run_id"]}, "/api/admin/backup": {"k2", all["run_id"]}} {
+		if again := g.call(Operator, "POST", path, nil, "Idempotency-Key", c.key).want(http.StatusOK).object(); again["run_id"] != c.want {
+			t.Errorf("%s: %v", path, again)
+		}
+		if p := g.call(Operator, "POST", path, nil, "Idempotency-Key", "new").problem(http.StatusConflict); p.RunID != now["run_id"] {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+	open()
+	id, _ := now["run_id"].(string)
+	if _, err := g.server.await(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestCancelAndRetry(t *testing.T) {
 	g := newRig(t, nil, "orders", "users", "config")
 	open := g.gate.close("backup/users")

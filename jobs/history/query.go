@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -212,6 +213,20 @@ func (s *Store) Get(ctx context.Context, id string) (Run, error) {
 		return Run{}, fmt.Errorf("read run %s: %w", id, err)
 	}
 	return r, nil
+}
+
+// Keyed is the id of the run that has an idempotency key; fs.ErrNotExist if none has.
+func (s *Store) Keyed(ctx context.Context, key string) (id string, err error) {
+	err = s.view(func(db *sql.DB) error {
+		return db.QueryRowContext(ctx, `SELECT id FROM runs WHERE key = ?`, key).Scan(&id)
+	})
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", fmt.Errorf("no run has the key %.40q: %w", key, fs.ErrNotExist)
+	case err != nil:
+		return "", fmt.Errorf("find the run of a key: %w", err)
+	}
+	return id, nil
 }
 
 const entryColumns = `entries.tbl, entries.status, entries.reason, entries.duration_ms, entries.attempts, entries.report`

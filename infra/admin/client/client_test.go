@@ -55,6 +55,24 @@ func answer(w http.ResponseWriter, status int, body string) {
 	_, _ = w.Write([]byte(body))
 }
 
+// A server that cannot answer for a moment does not end the waiting.
+func TestFollowWaitsForABusyServer(t *testing.T) {
+	var asked atomic.Int64
+	client := serverOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		switch asked.Add(1) {
+		case 1:
+			answer(w, http.StatusOK, `{"id":"1","status":"running"}`)
+		case 2:
+			answer(w, http.StatusServiceUnavailable, `{"status":503,"detail":"the service is shutting down"}`)
+		default:
+			answer(w, http.StatusOK, `{"id":"1","status":"succeeded"}`)
+		}
+	})
+	if run, err := client.Follow(t.Context(), "1"); err != nil || run.Status != history.Succeeded {
+		t.Errorf("%+v, %v", run, err)
+	}
+}
+
 func TestWhoAnswersSo(t *testing.T) {
 	for name, c := range map[string]struct {
 		health, answer string

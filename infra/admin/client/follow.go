@@ -31,7 +31,6 @@ func (c *Client) Follow(ctx context.Context, id string) (history.Run, error) {
 	heard := c.now()
 	for wait := firstLook; ; wait = min(wait*3/2, slowestLook) {
 		run, err := c.Get(ctx, id)
-		var away *UnreachableError
 		switch {
 		case err == nil && run.Status.Ended():
 			return run, nil
@@ -39,7 +38,7 @@ func (c *Client) Follow(ctx context.Context, id string) (history.Run, error) {
 			heard = c.now()
 		case ctx.Err() != nil:
 			return run, c.end(ctx, id)
-		case !errors.As(err, &away) || c.now().Sub(heard) > lostFor:
+		case !away(err) || c.now().Sub(heard) > lostFor:
 			return run, fmt.Errorf("run %s may go on there: %w", id, err)
 		}
 		select {
@@ -48,6 +47,13 @@ func (c *Client) Follow(ctx context.Context, id string) (history.Run, error) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// away tells whether a server may be back soon: it does not answer, or says that it cannot for now.
+func away(err error) bool {
+	var unreachable *UnreachableError
+	var refusal *RefusalError
+	return errors.As(err, &unreachable) || errors.As(err, &refusal) && refusal.Status == http.StatusServiceUnavailable
 }
 
 // end tells the server to end a run that nobody waits for any more.
