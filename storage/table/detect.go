@@ -84,7 +84,7 @@ func asDamage(err error) *damage {
 	case code == sqlite3.SQLITE_READONLY|4<<8: // SQLITE_READONLY_DBMOVED
 		return &damage{Cause: CauseReplaced, Err: err}
 	case code&0xff == sqlite3.SQLITE_CORRUPT, code == codeDataChecksum, code == codeCorruptFS,
-		code == sqlite3.SQLITE_IOERR|1<<8, code == sqlite3.SQLITE_IOERR|2<<8: // READ, SHORT_READ
+		code == sqlite3.SQLITE_IOERR|1<<8, code == sqlite3.SQLITE_IOERR|2<<8, code == codeInPage: // READ, SHORT_READ
 		return &damage{Cause: CauseSQLite, Err: err}
 	case code&0xff == sqlite3.SQLITE_NOTADB:
 		return &damage{Cause: CauseHeader, Err: err}
@@ -98,8 +98,8 @@ func asDamage(err error) *damage {
 // diagnose says whether err is damage, and looks at the files for a better cause than SQLite has.
 func (t *Table) diagnose(ctx context.Context, err error) *damage {
 	found := asDamage(err)
-	if s := t.gate.current(); s != nil && found == nil && !isOwned(err) && sqliteCode(err)&0xff == sqlite3.SQLITE_CANTOPEN {
-		return asDamage(s.sameFile()) // a new connection met a file that had just lost its name
+	if s := t.gate.current(); s != nil && found == nil && !isOwned(err) && sqliteCode(err) != 0 {
+		return asDamage(s.sameFile()) // SQLite says anything of a file that has lost its name, even that there is no such SQL table
 	}
 	if found == nil || found.Cause != CauseSQLite && found.Cause != CauseHeader {
 		return found

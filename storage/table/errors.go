@@ -89,6 +89,7 @@ const (
 	codeMissingCollation = sqlite3.SQLITE_ERROR | 1<<8
 	codeDataChecksum     = sqlite3.SQLITE_IOERR | 32<<8
 	codeCorruptFS        = sqlite3.SQLITE_IOERR | 33<<8
+	codeInPage           = sqlite3.SQLITE_IOERR | 34<<8 // memory that stands for the -shm is gone: somebody has cut it
 )
 
 // sentinels maps SQLite's result codes to what a caller decides on: the extended code is looked up first, then the
