@@ -60,10 +60,10 @@ func (c *cut) free() error {
 	return errors.Join(err, c.sw.d.remove(c.sw.quarantine()), c.sw.d.syncDir(QuarantineDir(c.sw.path)))
 }
 
-// shrink frees a file step by step.
+// shrink frees a file step by step, unless it has another name by now: then it is somebody else's, too.
 func shrink(path string) error {
 	info, err := os.Lstat(path)
-	if err != nil {
+	if err != nil || links(info) > 1 {
 		return err
 	}
 	step := int64(firstBury)

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// ErrNoLinks: the file system has no hard links, so that a file cannot be kept and replaced in one step. Overwrite works there.
-var ErrNoLinks = errors.New("the file system has no hard links")
+// ErrNoLinks: the file cannot get a second name, so that it cannot be kept and replaced in one step. Its file system has no hard links, or it
+// is mounted by itself, as containers do. Overwrite works there.
+var ErrNoLinks = errors.New("the file cannot get a second name (hard link)")
 
 // SwapOptions: the zero value is usable.
 type SwapOptions struct {
@@ -281,7 +282,8 @@ func (s *swapper) keep(from, to string) error {
 }
 
 func noLinks(err error) bool {
-	return errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EMLINK)
+	return errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.ENOSYS) ||
+		errors.Is(err, syscall.EMLINK) || errors.Is(err, syscall.EXDEV)
 }
 
 // end closes a swap that is done.
