@@ -154,7 +154,10 @@ func (c *Catalogue) reinstate(ctx context.Context, table string, without Key) er
 	var errs []error
 	for _, b := range backups {
 		if b.Superseded {
-			errs = append(errs, c.retag(ctx, b.Key, map[string]string{bucket.SupersededTag: ""}))
+			err := c.retag(ctx, b.Key, map[string]string{bucket.SupersededTag: ""})
+			if !errors.Is(err, fs.ErrNotExist) { // a rule of the bucket was faster
+				errs = append(errs, err)
+			}
 		}
 		if b.stands() && b.Key != without {
 			break

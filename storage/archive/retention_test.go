@@ -258,3 +258,29 @@ func missing(m *memory, i int) bool {
 	_, err := m.get(key("users", i).String())
 	return err != nil
 }
+
+// A lifecycle rule of the bucket removes what is to be needed again, at that moment. It is late, and no reason to say that the rest failed.
+func TestWhatIsGoneIsNotReinstated(t *testing.T) {
+	m := newMemory()
+	c := NewCatalogue(m, CatalogueOptions{})
+	for i := range 3 {
+		m.store(t, key("users", i), "")
+	}
+	if err := c.MarkProved(t.Context(), key("users", 2), drillTime); err != nil {
+		t.Fatal(err)
+	}
+	m.onCall = func(op, name string) error {
+		if op == "tags" && name == key("users", 1).String() {
+			m.mu.Lock()
+			delete(m.objects, name)
+			m.mu.Unlock()
+		}
+		return nil
+	}
+	if err := c.MarkFailed(t.Context(), key("users", 2), drillTime); err != nil {
+		t.Error(err)
+	}
+	if tagsOf(t, m, key("users", 0)).Superseded || tagsOf(t, m, key("users", 2)).Failed.IsZero() {
+		t.Error("the others are not as they should be")
+	}
+}
