@@ -36,6 +36,20 @@ type Outcome struct {
 	Truncated  bool            `json:"truncated,omitempty"` // there are more results than fit
 }
 
+// Add completes the results of an event that had no room for all, by the run's entries in the history. What the event says stays: a history
+// that could not be written may know less.
+func (o *Outcome) Add(all []history.Entry) {
+	said := make(map[string]bool, len(o.Results))
+	for _, e := range o.Results {
+		said[e.Table] = true
+	}
+	for _, e := range all {
+		if !said[e.Table] && e.Status != history.EntryPending && e.Status != history.EntryRunning {
+			o.Results = append(o.Results, e)
+		}
+	}
+}
+
 // Progress is the data of a run_progress event.
 type Progress struct {
 	RunID    string         `json:"run_id"`

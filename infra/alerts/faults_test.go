@@ -256,18 +256,22 @@ func TestATableForWhichTheEventHadNoRoom(t *testing.T) {
 		}
 		return all
 	}
-	now := map[string][]history.Entry{"bad": entries("failed", "bucket_unreachable"), "good": entries("backed_up", "")}
-	opts := Options{Entries: func(_ context.Context, run string) ([]history.Entry, error) { return now[run], nil }}
+	bad, good := entries("failed", "bucket_unreachable"), entries("backed_up", "")
+	kept := map[string][]history.Entry{"bad": bad, "good": good, "unrecorded": entries(history.EntryPending, "")}
+	opts := Options{Entries: func(_ context.Context, run string) ([]history.Entry, error) { return kept[run], nil }}
 	alertingIn(t, opts, nothing, func(t *testing.T, a alerting) {
-		for _, run := range []string{"bad", "good"} {
-			data, err := json.Marshal(jobs.Outcome{RunID: run, Function: "backup", Results: now[run][:500], Truncated: true})
+		for _, run := range []struct {
+			id   string
+			some []history.Entry
+		}{{"bad", bad[:500]}, {"good", good[:500]}, {"unrecorded", bad[:500]}} {
+			data, err := json.Marshal(jobs.Outcome{RunID: run.id, Function: "backup", Results: run.some, Truncated: true})
 			if err != nil {
 				t.Fatal(err)
 			}
-			a.bus.Publish(events.Event{Type: jobs.EventType("backup", run == "bad"), Data: data})
+			a.bus.Publish(events.Event{Type: jobs.EventType("backup", run.id != "good"), Data: data})
 			time.Sleep(time.Minute)
 		}
-		a.want(t, "the bucket is unreachable (t000 and 999 more)", "resolved: the bucket is unreachable")
+		a.want(t, "the bucket is unreachable (t000 and 999 more)", "resolved: the bucket is unreachable", "the bucket is unreachable (t000 and 499 more)")
 	})
 }
 

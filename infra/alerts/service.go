@@ -245,8 +245,8 @@ func (s *Service) complete(ctx context.Context, e events.Event) events.Event {
 		return e
 	}
 	all, err := s.entries(ctx, o.RunID)
-	if err == nil && len(all) >= len(o.Results) {
-		o.Results = all
+	if err == nil {
+		o.Add(all)
 		e.Data, err = json.Marshal(o)
 	}
 	if err != nil {

@@ -141,11 +141,10 @@ func (m *Metrics) count(ctx context.Context, e events.Event) {
 	m.took.WithLabelValues(o.Function).Observe(seconds(o.DurationMS))
 	if o.Truncated && m.entries != nil {
 		all, err := m.entries(ctx, o.RunID)
-		if err != nil || len(all) < len(o.Results) {
+		if err != nil {
 			m.log.Warn("not all tables of a run are counted", "run", o.RunID, "error", err)
-		} else {
-			o.Results = all
 		}
+		o.Add(all)
 	}
 	for _, entry := range o.Results {
 		m.tables.WithLabelValues(o.Function, entry.Status).Inc()

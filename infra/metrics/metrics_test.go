@@ -167,7 +167,11 @@ func TestWhatIsReadFromTheHistoryIsCounted(t *testing.T) {
 	of := func(n int) []string { return slices.Repeat([]string{`{"status":"backed_up"}`}, n) }
 	synctest.Test(t, func(t *testing.T) {
 		all := Source{Fleet: fleetOf(t, 1), Active: func() []history.Run { return nil }, Entries: func(context.Context, string) ([]history.Entry, error) {
-			return slices.Repeat([]history.Entry{{Status: "backed_up"}}, 300), nil
+			var entries []history.Entry
+			for i := range 300 {
+				entries = append(entries, history.Entry{Table: fmt.Sprint(i), Status: "backed_up"})
+			}
+			return append(entries, history.Entry{Table: "late", Status: history.EntryPending}), nil
 		}}
 		m, log := New(all, Options{Now: func() time.Time { return now }}), &fragile{}
 		bus := events.NewBus(events.Options{Log: log})
@@ -181,6 +185,10 @@ func TestWhatIsReadFromTheHistoryIsCounted(t *testing.T) {
 				t.Fatal(err)
 			}
 			o.Truncated = truncated
+			for i := range o.Results {
+				o.Results[i].Table = fmt.Sprint(i)
+				o.Results[i].Report = nil
+			}
 			e.Data, _ = json.Marshal(o)
 			for range runs {
 				bus.Publish(e)
