@@ -43,6 +43,19 @@ func (c *cut) bury(closed bool) {
 	}
 }
 
+// retire waits for those who stayed in the old session, and closes it.
+func (c *cut) retire() {
+	s := c.old
+	if s.gone == nil {
+		return
+	}
+	<-s.gone
+	s.drop()
+	if err := s.ledger.Close(); err != nil {
+		c.t.log.Warn("close the ledger of the replaced file", "error", err)
+	}
+}
+
 func (c *cut) free() error {
 	alone, err := prove(c.sw.d, c.sw.kept(), true, "")
 	if err == nil {

@@ -182,6 +182,7 @@ func (c *cut) finish(ctx context.Context) error {
 func (c *cut) dropWAL() {
 	if c.wal != nil {
 		_ = c.wal.Close() // only read
+		c.wal = nil
 	}
 }
 
@@ -203,7 +204,7 @@ func (c *cut) exchange(ctx context.Context) error {
 		err = c.swap()
 	}
 	if err != nil {
-		return errors.Join(err, c.reopen(ctx))
+		return errors.Join(err, c.giveWay(), c.reopen(ctx))
 	}
 	if c.fresh, err = c.t.succeed(ctx, c.next); err != nil {
 		return c.lost(fmt.Errorf("open the compacted file: %w", err))
@@ -346,6 +347,15 @@ func (c *cut) restore() error {
 	return errors.Join(err, c.sw.d.remove(c.shm))
 }
 
+// giveWay frees what the copy took if the disk is full: the table needs room for its -shm to be opened again.
+func (c *cut) giveWay() error {
+	if err := enoughSpace(need{c.sw.path, 0}); !errors.Is(err, ErrNoSpace) {
+		return nil
+	}
+	c.dropWAL()
+	return c.sw.d.remove(c.newFile)
+}
+
 // reopen goes on with the old file.
 func (c *cut) reopen(ctx context.Context) error {
 	// Not the time that the file has now: somebody may have written to it since.
@@ -386,17 +396,4 @@ func (t *Table) succeed(ctx context.Context, l *ledger.Ledger) (*session, error)
 		return nil, errors.Join(err, s.abandon())
 	}
 	return s, nil
-}
-
-// retire waits for those who stayed in the old session, and closes it.
-func (c *cut) retire() {
-	s := c.old
-	if s.gone == nil {
-		return
-	}
-	<-s.gone
-	s.drop()
-	if err := s.ledger.Close(); err != nil {
-		c.t.log.Warn("close the ledger of the replaced file", "error", err)
-	}
 }
