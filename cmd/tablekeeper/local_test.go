@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -65,5 +66,17 @@ func TestLocal(t *testing.T) {
 		}
 		return setup(env)
 	}
+	allowInterrupt(t)
 	testscript.Run(t, params)
+}
+
+// allowInterrupt: a shell script cannot trap what was ignored when it began, as it is where the tests run in the background of a shell.
+func allowInterrupt(t *testing.T) {
+	t.Helper()
+	if !signal.Ignored(os.Interrupt) {
+		return
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt)
+	t.Cleanup(func() { signal.Stop(signals) })
 }
