@@ -57,7 +57,7 @@ func (m *mainFile) isAt(path string) bool {
 	return err == nil && os.SameFile(now, ours)
 }
 
-// overlaid gives the pages that the WAL has a version of, in whatever commit. It must be called inside the read transaction. ok
+// overlaid gives the pages that the WAL has a version of, in whatever commit, or moved to the file already. It must be called inside the read transaction. ok
 // is false if that cannot be told, or if they are too many to ask SQLite for each.
 func (m *mainFile) overlaid(path string, s Stats) (pages map[int64]bool, ok bool) {
 	if m == nil || !m.isAt(path) {
@@ -72,16 +72,14 @@ func (m *mainFile) overlaid(path string, s Stats) (pages map[int64]bool, ok bool
 		return pages, true
 	}
 	defer func() { _ = wal.Close() }() // only read
-	// Frames that are not valid any more are counted too: one page too many costs nothing but time.
-	number := make([]byte, 4)
-	for at := int64(walHeaderSize); at+walFrameSize+s.PageSize <= size; at += walFrameSize + s.PageSize {
-		if _, err := wal.ReadAt(number, at); err != nil {
-			return nil, false
-		}
-		pages[int64(binary.BigEndian.Uint32(number))] = true
-		if int64(len(pages)) > s.PageCount/overlaidShare+1 {
-			return nil, false
-		}
+	// Only this generation counts. If it has just begun, the transaction reads nothing of the WAL.
+	most := s.PageCount/overlaidShare + 1
+	err = eachCurrentFrame(wal, size, s.PageSize, func(frame []byte) bool {
+		pages[int64(binary.BigEndian.Uint32(frame))] = true
+		return int64(len(pages)) <= most
+	})
+	if ignoreEOF(err) != nil || int64(len(pages)) > most {
+		return nil, false
 	}
 	return pages, true
 }

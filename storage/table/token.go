@@ -84,32 +84,26 @@ func journalToken(path string) string {
 	return fmt.Sprintf(".j%x.%x", info.Size(), info.ModTime().UnixNano())
 }
 
-// walToken identifies what a WAL holds. The frames that count are the first ones, those that bear the salts of its header.
-// All their headers go into it, not only the last one: behind the last commit there may be frames of a transaction that
-// was rolled back, and they stay when another one overwrites those before them.
+// walToken identifies what a WAL holds. The headers of all current frames go into it, not only the last one: behind the last commit there may
+// be frames of a transaction that was rolled back, and they stay when another one overwrites those before them.
 func walToken(path string, pageSize int64) (string, error) {
 	f, size, err := openBeside(path)
 	if f == nil || err != nil {
 		return "", err
 	}
 	defer func() { _ = f.Close() }() // only read
-	head := make([]byte, walHeaderSize)
-	if _, err := f.ReadAt(head, 0); err != nil {
-		return "", ignoreEOF(err)
-	}
-	sum, frame, n := crc64.New(crc64.MakeTable(crc64.ECMA)), make([]byte, walFrameSize), 0
-	for off := int64(walHeaderSize); off+walFrameSize+pageSize <= size; off += walFrameSize + pageSize {
-		if _, err := f.ReadAt(frame, off); err != nil {
-			return "", ignoreEOF(err)
-		}
-		if string(frame[8:16]) != string(head[16:24]) {
-			break
-		}
+	sum, salts, n := crc64.New(crc64.MakeTable(crc64.ECMA)), [8]byte{}, 0
+	err = eachCurrentFrame(f, size, pageSize, func(frame []byte) bool {
 		_, _ = sum.Write(frame) // never fails
+		copy(salts[:], frame[8:])
 		n++
+		return true
+	})
+	if err != nil {
+		return "", ignoreEOF(err)
 	}
 	if n == 0 {
 		return "", nil // what is in the file is all there is
 	}
-	return fmt.Sprintf(".w%x.%x.%x", head[16:24], n, sum.Sum64()), nil
+	return fmt.Sprintf(".w%x.%x.%x", salts, n, sum.Sum64()), nil
 }

@@ -156,3 +156,22 @@ func reaches(f io.ReaderAt, gen ledger.Generation, pageSize, frames int64) (bool
 	}
 	return gen == ledger.Generation{Salt1: binary.BigEndian.Uint32(salts[:]), Salt2: binary.BigEndian.Uint32(salts[4:])}, nil
 }
+
+// eachCurrentFrame gives the headers of the frames of a WAL's newest generation, valid or not: the first ones, those that bear the salts of its
+// header. A frame is good until the next.
+func eachCurrentFrame(wal io.ReaderAt, size, pageSize int64, next func(frame []byte) bool) error {
+	var head [walHeaderSize]byte
+	if _, err := wal.ReadAt(head[:], 0); err != nil {
+		return err
+	}
+	frame := make([]byte, walFrameSize)
+	for at := int64(walHeaderSize); at+walFrameSize+pageSize <= size; at += walFrameSize + pageSize {
+		if _, err := wal.ReadAt(frame, at); err != nil {
+			return err
+		}
+		if string(frame[8:16]) != string(head[16:24]) || !next(frame) {
+			return nil
+		}
+	}
+	return nil
+}
