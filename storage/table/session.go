@@ -72,11 +72,14 @@ type guarded struct {
 // have one file's pages and the other one's WAL.
 type entrance struct {
 	sync.RWMutex
-	shut bool
+	shut    bool
+	waiting atomic.Int64 // those who want to come in
 }
 
 func (g guarded) Connect(ctx context.Context) (driver.Conn, error) {
+	g.entrance.waiting.Add(1)
 	g.entrance.RLock()
+	g.entrance.waiting.Add(-1)
 	defer g.entrance.RUnlock()
 	if g.entrance.shut {
 		return nil, errRetired
@@ -85,6 +88,12 @@ func (g guarded) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, fmt.Errorf("open %s: %w: a rollback journal beside a table in WAL mode", g.path, ErrForeignJournal)
 	}
 	return g.Connector.Connect(ctx)
+}
+
+// reading is how many have a connection to read the table with.
+func (s *session) reading() int64 {
+	waiting := s.entrance.waiting.Load() // before the others are counted: who comes in meanwhile may be one too many, not one too few
+	return int64(s.readers.Stats().InUse) - waiting
 }
 
 func (s *session) pool(dsn string, size int) (*sql.DB, error) {

@@ -86,7 +86,8 @@ type Table struct {
 	left       evidence   // what Detach left beside the file
 	found      Findings   // of the last session that was closed because of damage
 	compacting atomic.Pointer[compacting]
-	disk       disk // of the cut; only tests set it
+	disk       disk          // of the cut; only tests set it
+	outwait    time.Duration // how long a cut waits for readers
 }
 
 // Open opens the table at path as its owner, and makes a new one if there is none. What an interrupted operation left behind
@@ -125,7 +126,7 @@ func claim(ctx context.Context, path string, opts Options) (*Table, error) {
 	if err := MakeStateDir(real); err != nil {
 		return nil, err
 	}
-	t := &Table{path: real, opts: opts.withDefaults(), write: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
+	t := &Table{path: real, opts: opts.withDefaults(), write: make(chan struct{}, 1), kick: make(chan struct{}, 1), outwait: outwaitReaders}
 	t.log = t.opts.Logger.With("table", real)
 	t.owned = flock.New(statePath(real, ".owned"), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
 	switch ok, err := t.owned.TryLock(); {
