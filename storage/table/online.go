@@ -1,9 +1,11 @@
 package table
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"tablekeeper/storage/ledger"
@@ -65,6 +67,7 @@ func (t *Table) compactOnline(ctx context.Context, k *compaction) error {
 	}
 	defer end()
 	defer moreProcs()()
+	k.opts.Progress = oneByOne(k.opts.Progress)
 	for attempt := 1; ; attempt++ {
 		o := &online{compaction: k, t: t, disk: t.disk, newFile: Temporary(t.path, "compact")}
 		err := o.run(ctx)
@@ -76,14 +79,21 @@ func (t *Table) compactOnline(ctx context.Context, k *compaction) error {
 	}
 }
 
-func (o *online) run(ctx context.Context) error {
-	if err := o.sound(ctx); err != nil {
-		return err
+// oneByOne is for those who are told by two goroutines.
+func oneByOne(tell func(phase string, done, total int64)) func(string, int64, int64) {
+	var mu sync.Mutex
+	return func(phase string, done, total int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		tell(phase, done, total)
 	}
+}
+
+func (o *online) run(ctx context.Context) error {
 	if err := o.listen(ctx); err != nil {
 		return err
 	}
-	if err := o.duplicate(ctx); err != nil {
+	if err := o.copySound(ctx); err != nil {
 		return err
 	}
 	if err := o.approach(ctx, calmRows, false); err != nil {
@@ -104,7 +114,29 @@ func (o *online) run(ctx context.Context) error {
 	return errTooBusy
 }
 
-// sound refuses to copy what is damaged: a copy would look sound. The pages first, since most flips are seen by nothing else.
+// copySound makes the copy, and checks meanwhile what it is made of: a copy of what is damaged would look sound.
+func (o *online) copySound(ctx context.Context) error {
+	copying, endCopy := context.WithCancel(ctx)
+	defer endCopy()
+	checking, endCheck := context.WithCancel(ctx)
+	defer endCheck()
+	checked := make(chan error, 1)
+	go func() {
+		err := inBackground(func() error { return o.sound(checking) })
+		if err != nil {
+			endCopy()
+		}
+		checked <- err
+	}()
+	err := o.duplicate(copying)
+	if err != nil && asDamage(err) == nil && copying.Err() == nil { // of damage the check has more to say
+		endCheck()
+		return cmp.Or(err, <-checked)
+	}
+	return cmp.Or(<-checked, err)
+}
+
+// sound finds damage. The pages first, since most flips are seen by nothing else.
 func (o *online) sound(ctx context.Context) error {
 	done, err := o.t.Scrub(ctx, ScrubOptions{Progress: func(done, total int64) { o.opts.Progress("scrub", done, total) }})
 	if err == nil && len(done.Bad) > 0 {
@@ -114,7 +146,7 @@ func (o *online) sound(ctx context.Context) error {
 		return err
 	}
 	o.opts.Progress("check", 0, 1)
-	return inBackground(func() error { return o.whole(ctx) })
+	return o.whole(ctx)
 }
 
 // whole checks the b-trees of the table.
