@@ -2,6 +2,7 @@ package table
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -36,9 +37,6 @@ func leftCut(t *testing.T, n int) (left string) {
 		over = op == "rename" // what comes later waits for the reader to leave
 		if i == n {
 			left = fmt.Sprint(op, " ", filepath.Ext(paths[0]))
-			if op == "sync" { // of the new file, while the old one is settled
-				time.Sleep(20 * time.Millisecond)
-			}
 			must(t, end())
 		}
 		i++
@@ -71,14 +69,18 @@ func TestCutOutwaitsAReader(t *testing.T) {
 	must(t, addRow(table))
 	table.outwait = time.Minute
 	table.disk = disk{before: func(op string, _ ...string) error {
-		switch op {
-		case "link":
-			time.AfterFunc(200*time.Millisecond, func() { _ = end() })
-		case "look":
+		if op == "look" {
 			return ErrUnproven
 		}
 		return nil
 	}}
+	go func(door *entrance) { // when it is closed, the cut is waiting
+		for door.TryRLock() {
+			door.RUnlock()
+			time.Sleep(time.Millisecond)
+		}
+		_ = end()
+	}(&table.gate.current().entrance)
 	report, err := compactBeside(t.Context(), table)
 	if err != nil || report.Strategy != strategyOnline {
 		t.Errorf("%+v, %v", report, err)
@@ -89,4 +91,34 @@ func TestCutOutwaitsAReader(t *testing.T) {
 	}
 	scrubClean(t, table)
 	must(t, table.Close())
+}
+
+// The reader leaves, and then the cut fails: the table is opened again as it was, with all that the ledger knew of it.
+func TestCutFailsWhenTheReaderHasLeft(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"lock", "bar", "look"} {
+		table := cutScene(t, filepath.Join(t.TempDir(), "x.db"), quietOwned)
+		end := holdReader(t, table)
+		must(t, addRow(table))
+		table.disk = disk{before: func(op string, _ ...string) error {
+			if op != at {
+				return nil
+			}
+			must(t, end())
+			return errFault
+		}}
+		if report, err := compactBeside(t.Context(), table); err == nil {
+			t.Errorf("%s: %+v", at, report)
+		}
+		table.disk = disk{}
+		if wal, err := os.Stat(table.path + "-wal"); err != nil || wal.Size() == 0 {
+			t.Errorf("%s: the WAL was moved behind the ledger's back, so that SQLite has to check the whole table: %v", at, err)
+		}
+		must(t, addRow(table))
+		settleOwned(t, table)
+		if done := scrubClean(t, table); done.Unproven != 0 {
+			t.Errorf("%s: %d pages are unproven", at, done.Unproven)
+		}
+		must(t, table.Close())
+	}
 }

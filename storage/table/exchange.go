@@ -42,15 +42,11 @@ func (c *cut) exchange(ctx context.Context) error {
 	if err == nil {
 		err = c.swap()
 	}
-	if c.stay {
-		// Not before, or a reader that leaves in between would be the last: SQLite would move the WAL to the file, and delete it.
-		if closed := closeConn(s.pin); closed != nil {
-			c.t.log.Warn("close a connection to the replaced file", "error", closed)
-		}
-	}
 	if err != nil {
+		defer c.unpin()
 		return errors.Join(err, c.giveWay(), c.reopen(ctx))
 	}
+	c.unpin()
 	if c.fresh, err = c.t.succeed(ctx, c.next); err != nil {
 		return c.lost(fmt.Errorf("open the compacted file: %w", err))
 	}
@@ -73,6 +69,17 @@ func (c *cut) outwait(ctx context.Context, w *conn) (err error) {
 	}
 	c.stay = c.stay || !c.settled
 	return err
+}
+
+// unpin closes the connection that has stayed with the readers: not before the names are exchanged, or the table is open again. A reader that
+// left until then would have been the last to close the file, and SQLite would have moved the WAL into it, and deleted it.
+func (c *cut) unpin() {
+	if !c.stay {
+		return
+	}
+	if err := closeConn(c.old.pin); err != nil {
+		c.t.log.Warn("close a connection to the replaced file", "error", err)
+	}
 }
 
 func (c *cut) install() error {

@@ -57,8 +57,8 @@ func (m *mainFile) isAt(path string) bool {
 	return err == nil && os.SameFile(now, ours)
 }
 
-// overlaid gives the pages that the WAL has a version of, in whatever commit, or moved to the file already. It must be called inside the read transaction. ok
-// is false if that cannot be told, or if they are too many to ask SQLite for each.
+// overlaid gives the pages that the WAL has a version of, in whatever commit, or moved to the file already. It must be called inside the read
+// transaction. ok is false if that cannot be told, or if they are too many to ask SQLite for each.
 func (m *mainFile) overlaid(path string, s Stats) (pages map[int64]bool, ok bool) {
 	if m == nil || !m.isAt(path) {
 		return nil, false
