@@ -1,6 +1,7 @@
 package table
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,12 +17,7 @@ func TestCutThatFailsOnFullDisk(t *testing.T) {
 		if op != "lock" {
 			return nil
 		}
-		filler, err := os.Create(filepath.Join(dir, "fill"))
-		must(t, err)
-		for page := make([]byte, 4096); err == nil; {
-			_, err = filler.Write(page)
-		}
-		must(t, filler.Close())
+		fill(t, dir, 0)
 		return errFault
 	}}
 	if report, err := compactBeside(t.Context(), table); err == nil {
@@ -31,6 +27,22 @@ func TestCutThatFailsOnFullDisk(t *testing.T) {
 		t.Errorf("%d rows", rows)
 	}
 	must(t, os.Remove(filepath.Join(dir, "fill")))
+	must(t, addRow(table))
+	scrubClean(t, table)
+	must(t, table.Close())
+}
+
+// A copy for which there is no room says so, though the check that is made beside it is not done.
+func TestCopyThatFailsOnFullDisk(t *testing.T) {
+	dir := mount(t, "-t", "tmpfs", "-o", "size=4m", "tmpfs")
+	table := cutScene(t, filepath.Join(dir, "x.db"), quietOwned)
+	must(t, MakeStateDir(table.path))
+	fill(t, dir, 0)
+	if report, err := compactBeside(t.Context(), table); !errors.Is(classify(err), ErrNoSpace) {
+		t.Errorf("%+v, %v", report, err)
+	}
+	must(t, os.Remove(filepath.Join(dir, "fill")))
+	checkCutLitter(t, table.path)
 	must(t, addRow(table))
 	scrubClean(t, table)
 	must(t, table.Close())
